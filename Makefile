@@ -1,0 +1,55 @@
+# make demo   the main job, shown            make test   all tests
+# make build  .venv with fastgrey and qmail-checkenv
+# make bench  a first benchmark of the hook  make clean  all of the above undone
+
+PYTHON ?= python3.11
+VENV = .venv
+PACKAGES = gcc libc6-dev binutils pkg-config liblmdb-dev libxxhash-dev python3-dev python3-venv
+SOURCES = pyproject.toml setup.py $(shell find fastgrey -name '*.py' -o -name '*.pyx' -o -name '*.px[di]')
+PIP = $(VENV)/bin/pip --disable-pip-version-check install --quiet
+
+.PHONY: build demo test bench packages clean
+
+build: $(VENV)/built
+
+demo: build $(VENV)/demo-tools
+	$(VENV)/bin/python contrib/demo/demo.py
+
+test: build $(VENV)/test-tools
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+bench: build
+	$(VENV)/bin/python bench/hook.py
+
+# Nothing is asked: where the packages are missing, root gets them and anybody else is told.
+packages:
+	@command -v dpkg-query >/dev/null || { echo "no Debian: make sure of a C compiler, pkg-config, Python 3.11," \
+		"LMDB and xxHash with headers"; exit 0; }; \
+	missing=; for name in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$name"; \
+	done; \
+	test -z "$$missing" && exit 0; \
+	if [ "$$(id -u)" != 0 ]; then \
+		echo "missing Debian packages; as root, run: apt-get install$$missing" >&2; exit 1; \
+	fi; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get -q -y update && apt-get -q -y install --no-install-recommends $$missing
+
+$(VENV)/bin/pip: | packages
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/built: $(SOURCES) | packages $(VENV)/bin/pip
+	$(PIP) 'setuptools>=77,<90' 'Cython>=3.1,<4' wheel
+	$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/demo-tools: pyproject.toml | $(VENV)/built
+	$(PIP) 'aiosmtpd>=1.4.4,<2'
+	@touch $@
+
+$(VENV)/test-tools: pyproject.toml | $(VENV)/built
+	$(PIP) --no-build-isolation --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info fastgrey/*.so

@@ -1,0 +1,71 @@
+"""fastgrey init."""
+
+import grp
+import os
+
+import click
+
+from fastgrey import directory, settings
+from fastgrey.cli.common import dry_run_option, json_option, print_json, print_rows, set_option, store_option, store_path
+from fastgrey.errors import SettingsError
+
+
+@click.command()
+@store_option
+@set_option
+@click.option("--group", metavar="NAME", help="Group that shares the store: the one the hook's user is in.")
+@dry_run_option
+@json_option
+def init(store: str | None, assignments: tuple[str, ...], group: str | None, dry_run: bool, as_json: bool) -> None:
+    """Make a store, or change the settings of one.
+
+    On an existing store everything that is remembered stays; only the settings named with --set change.
+    """
+    path = store_path(store)
+    values = settings.parse_assignments(assignments)
+    group_id = _group_id(group)
+    exists = os.path.lexists(os.path.join(path, "current"))
+    if exists:
+        before, after = _change(path, values, group, dry_run)
+    else:
+        before, after = {}, settings.defaults() | values
+        if not dry_run:
+            directory.create(path, values, group_id)
+    _show(path, exists, settings.show(before), settings.show(after), dry_run, as_json)
+    for doubt in settings.doubts(after):
+        click.echo(f"fastgrey: {doubt}", err=True)
+
+
+def _group_id(name: str | None) -> int | None:
+    if name is None:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise SettingsError(f"--group {name}: there is no such group; make it with: groupadd {name}") from None
+
+
+def _change(path: str, values: dict[str, int], group: str | None, dry_run: bool) -> tuple[dict, dict]:
+    if group is not None:
+        raise SettingsError(f"--group: {path} exists already; change its group with: chgrp -R {group} {path}")
+    with directory.open_store(path) as opened:
+        before = dict(zip(settings.BY_NAME, opened.head()["settings"], strict=True))
+        after = before | values
+        if after != before and not dry_run:
+            opened.configure(list(after.values()))
+    return before, after
+
+
+def _show(path: str, exists: bool, before: dict, after: dict, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"store": path, "created": not exists, "dry_run": dry_run, "before": before, "settings": after})
+        return
+    would = "would be " if dry_run else ""
+    if not exists:
+        click.echo(f"{path}: {would}created")
+        print_rows((f"  {name}", value) for name, value in after.items())
+    elif before == after:
+        click.echo(f"{path}: nothing to change")
+    else:
+        click.echo(f"{path}: {would}changed")
+        print_rows((f"  {name}", f"{before[name]} -> {after[name]}") for name in after if before[name] != after[name])

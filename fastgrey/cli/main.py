@@ -1,0 +1,73 @@
+"""Entry point: finds the command, turns every expected error into one line and an exit status."""
+
+import importlib
+import sys
+
+import click
+
+from fastgrey.errors import FastgreyError
+
+COMMANDS = {
+    "init": "Make a store, or change the settings of one.",
+    "check": "Decide one recipient of one message, as the hook would.",
+    "replay": "Decide the envelopes of a file, each at its own time.",
+    "compact": "Drop what expired and pack the rest, while hooks run.",
+    "stats": "Show counters, numbers of records and sizes.",
+    "doctor": "Look for what is wrong with a store and say what to do.",
+}
+
+
+class Commands(click.Group):
+    """Imports a command only when it is called, so that each starts as fast as it can."""
+
+    def list_commands(self, context):
+        return list(COMMANDS)
+
+    def get_command(self, context, name):
+        if name not in COMMANDS:
+            return None
+        return getattr(importlib.import_module(f"fastgrey.cli.{name}"), name)
+
+    def format_commands(self, context, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="fastgrey", message="fastgrey %(version)s")
+def cli() -> None:
+    """Greylisting for qmail. The store is taken from --store, else FASTGREY_STORE, else /var/lib/fastgrey.
+
+    Exit status: 0 done, 1 could not be done, 2 wrong usage.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    from fastgrey._core import leave_on_damage
+
+    leave_on_damage()
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.UsageError as error:
+        context = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        status = _say(f"{' '.join(error.format_message().split())}{context}", 2)
+    except click.ClickException as error:
+        status = _say(error.format_message(), error.exit_code)
+    except FastgreyError as error:
+        status = _say(str(error), error.exit_status)
+    except (click.Abort, KeyboardInterrupt):
+        status = _say("interrupted; the store is whole", 130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody to tell.
+        sys.stdout = None
+        status = 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        status = _say(f"{where}{error.strerror or error}", 1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _say(line: str, status: int) -> int:
+    print(f"fastgrey: {line}", file=sys.stderr)
+    return status

@@ -1,0 +1,54 @@
+"""fastgrey replay."""
+
+import json
+import sys
+from collections import Counter
+
+import click
+
+from fastgrey import replay as replay_
+from fastgrey import settings
+from fastgrey.cli.common import json_option, print_json, print_rows, set_option
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--store", metavar="DIR", help="Decide on this store, and record there. Default: an empty throw-away "
+              "one, whatever FASTGREY_STORE says.")
+@set_option
+@click.option("--jsonl", is_flag=True, help="Print one JSON object a row.")
+@json_option
+def replay(file: str, store: str | None, assignments: tuple[str, ...], jsonl: bool, as_json: bool) -> None:
+    """Decide the envelopes of FILE in order, each at its own time.
+
+    FILE is tab-separated with a header line that names the columns time, client_ip, client_name, sender and
+    recipient; '-' is standard input. --set applies to the throw-away store only.
+    """
+    if store and assignments:
+        raise click.UsageError("--set goes with the throw-away store; change a store's settings with: fastgrey init")
+    tally: Counter[str] = Counter()
+    with replay_.Envelopes(file) as envelopes, replay_.replay_store(store, settings.parse_assignments(assignments)) as s:
+        rows = _with_progress(replay_.replay(envelopes, s), envelopes)
+        for number, verdict in rows:
+            tally[f"{verdict.action} {verdict.reason}"] += 1
+            if jsonl:
+                sys.stdout.write(json.dumps({"row": number, "action": verdict.action, "reason": verdict.reason,
+                                             "wait": verdict.wait}) + "\n")
+    sys.stdout.flush()
+    if as_json:
+        print_json({"rows": tally.total(), "verdicts": dict(tally.most_common())})
+    elif not jsonl:
+        print_rows([("rows", tally.total()), *tally.most_common()])
+
+
+def _with_progress(rows, envelopes):
+    """The rows again, with a bar on standard error where that is a terminal."""
+    if not sys.stderr.isatty() or not envelopes.size:
+        yield from rows
+        return
+    with click.progressbar(length=envelopes.size, label="replay", file=sys.stderr) as bar:
+        for row in rows:
+            if row[0] % 1000 == 0:
+                bar.update(envelopes.position - bar.pos)
+            yield row
+        bar.update(envelopes.size - bar.pos)

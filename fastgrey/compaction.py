@@ -1,0 +1,134 @@
+"""Compaction: what is alive goes into a new packed generation, the rest is dropped, while hooks go on."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import directory
+from ._core import Copy, Store
+from .errors import CompactionError
+
+BATCH = 20_000
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Summary:
+    """What a compaction did. Sizes are bytes on disk."""
+
+    generation: int
+    alive: int
+    expired: int
+    touched: int
+    partitions_dropped: int
+    size_before: int
+    size_after: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, int | float]:
+        """The same as a dictionary, for JSON."""
+        return asdict(self)
+
+
+def compact(path: str, now: int | None = None, progress: Progress | None = None) -> Summary:
+    """Write a new generation of the store at path, verify it and put it in force; clean up behind it.
+
+    now: Unix seconds by which records expire, None for the clock. progress: called with the step ('copy' or
+    'verify'), the records done and their total. Raises CompactionError where another compaction runs or this one
+    cannot finish, StoreError where there is no usable store; the generation in force then is what it was.
+    """
+    root = Path(path)
+    moment = int(time.time()) if now is None else now
+    started = time.monotonic()
+    with _alone(root), directory.open_store(path) as store:
+        try:
+            summary = _compact(root, store, moment, progress or (lambda step, done, total: None))
+        except OSError as error:
+            raise CompactionError(f"cannot compact {root}: {error.filename or root}: {error.strerror}; "
+                                  "the generation in force is unchanged") from None
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+@contextmanager
+def _alone(root: Path):
+    """Hold the lock of compaction. The kernel frees it when its holder dies."""
+    try:
+        descriptor = os.open(root / "compaction.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+    except OSError as error:
+        raise CompactionError(f"cannot lock {root / 'compaction.lock'}: {error.strerror}; "
+                              "run this as root or as the owner of the store") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise CompactionError(f"another compaction of {root} is running; wait for it") from None
+    finally:
+        os.close(descriptor)
+
+
+def _compact(root: Path, store: Store, now: int, progress: Progress) -> Summary:
+    old = directory.current_number(root)
+    number = old + 1
+    _remove_unfinished(root, old)
+    size_before = directory.size_on_disk(root / directory.generation_name(old))
+    target = root / directory.generation_name(number)
+    mask = os.umask(0o007)
+    try:
+        target.mkdir()
+    finally:
+        os.umask(mask)
+    try:
+        copy = _copy(store, target, number, now, progress)
+        alive, expired = copy.rewind()
+        _each(copy.compare, "verify", copy.total(), progress)
+        directory.flush_directory(target)
+        touched = copy.finish(lambda: directory.swap(root, target.name))
+    except BaseException:
+        if directory.current_number(root) != number:
+            directory.remove(target)
+        raise
+    dropped = store.drop_expired(now)
+    _remove_superseded(root, number)
+    return Summary(number, alive, expired, touched, dropped, size_before, directory.size_on_disk(target), 0.0)
+
+
+def _copy(store: Store, target: Path, number: int, now: int, progress: Progress) -> Copy:
+    mask = os.umask(0o007)
+    try:
+        copy = Copy(store, str(target), number, now)
+    finally:
+        os.umask(mask)
+    _each(copy.copy, "copy", copy.total(), progress)
+    return copy
+
+
+def _each(step: Callable[[int], int], name: str, total: int, progress: Progress) -> None:
+    done = 0
+    progress(name, done, total)
+    while seen := step(BATCH):
+        done += seen
+        progress(name, done, total)
+
+
+def _remove_unfinished(root: Path, current: int) -> None:
+    """Generations after the one in force are what a killed compaction left."""
+    for number in directory.generations(root):
+        if number > current:
+            directory.remove(root / directory.generation_name(number))
+
+
+def _remove_superseded(root: Path, current: int) -> None:
+    """Keep one generation to go back to; drop older ones, and pending of earlier boots."""
+    for number in directory.generations(root):
+        if number < current - 1:
+            directory.remove(root / directory.generation_name(number))
+    keep = f"pending.{directory.boot_id()}"
+    for entry in root.glob("pending.*"):
+        if entry.name != keep:
+            directory.remove(entry)

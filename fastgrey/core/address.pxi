@@ -1,0 +1,170 @@
+# Envelope addresses: one spelling for each, and for senders one for all that a machine varies from mail to mail.
+
+cdef struct Address:
+    unsigned char text[ADDRESS_MAX + 8]
+    size_t size
+    # Offset of the domain in text; size where there is none.
+    size_t domain
+
+
+cdef inline bint is_blank(unsigned char c) noexcept nogil:
+    return c == c" " or c == c"\t" or c == 11 or c == 12
+
+
+cdef inline bint is_digit(unsigned char c) noexcept nogil:
+    return c"0" <= c <= c"9"
+
+
+cdef inline bint is_token(unsigned char c) noexcept nogil:
+    return is_digit(c) or c"a" <= c <= c"z"
+
+
+cdef inline unsigned char lower(unsigned char c) noexcept nogil:
+    return c + 32 if c"A" <= c <= c"Z" else c
+
+
+cdef inline bint is_srs_separator(unsigned char c) noexcept nogil:
+    return c == c"=" or c == c"+" or c == c"-"
+
+
+cdef size_t find(const unsigned char *p, size_t start, size_t n, unsigned char c) noexcept nogil:
+    """Index of the first c in p[start:n], n where there is none."""
+    while start < n and p[start] != c:
+        start += 1
+    return start
+
+
+cdef size_t cut_front(unsigned char *p, size_t n, size_t to, size_t start) noexcept nogil:
+    """Close the gap p[to:start]; the new size."""
+    memmove(p + to, p + start, n - start)
+    return n - (start - to)
+
+
+cdef size_t drop_batv(unsigned char *p, size_t n) noexcept nogil:
+    """prvs=TAG=REST and btv1==TAG==REST are REST (BATV, draft-levine-smtp-batv; btv1 is Barracuda's)."""
+    cdef size_t i
+    if n > 5 and memcmp(p, b"prvs=", 5) == 0:
+        i = find(p, 5, n, c"=")
+        if 5 < i and i + 1 < n:
+            return cut_front(p, n, 0, i + 1)
+    elif n > 6 and memcmp(p, b"btv1==", 6) == 0:
+        i = find(p, 6, n, c"=")
+        if 6 < i and i + 2 < n and p[i + 1] == c"=":
+            return cut_front(p, n, 0, i + 2)
+    return n
+
+
+cdef size_t after_srs_tag(const unsigned char *p, size_t start, size_t n) noexcept nogil:
+    """Where DOMAIN=LOCAL begins behind HASH=TT= at start; 0 where the shape is another."""
+    cdef size_t hash_end = find(p, start, n, c"=")
+    cdef size_t time_end = find(p, hash_end + 1, n, c"=")
+    cdef size_t domain_end = find(p, time_end + 1, n, c"=")
+    if hash_end == start or time_end <= hash_end + 1 or domain_end <= time_end + 1 or domain_end + 1 >= n:
+        return 0
+    return time_end + 1
+
+
+cdef size_t drop_srs_tag(unsigned char *p, size_t n) noexcept nogil:
+    """SRS addresses less their hash and day stamp (Sender Rewriting Scheme, M. S. Wong, 2004)."""
+    cdef size_t start, forwarder_end, hash_end
+    if n < 6 or memcmp(p, b"srs", 3) != 0 or not is_srs_separator(p[4]):
+        return n
+    if p[3] == c"0":
+        start = after_srs_tag(p, 5, n)
+        if start:
+            p[4] = c"="
+            return cut_front(p, n, 5, start)
+    elif p[3] == c"1":
+        hash_end = find(p, 5, n, c"=")
+        forwarder_end = find(p, hash_end + 1, n, c"=")
+        if hash_end == 5 or forwarder_end <= hash_end + 1 or forwarder_end + 1 >= n:
+            return n
+        if not is_srs_separator(p[forwarder_end + 1]):
+            return n
+        start = after_srs_tag(p, forwarder_end + 2, n)
+        if start:
+            n = cut_front(p, n, forwarder_end + 1, start)
+            p[4] = c"="
+            return cut_front(p, n, 5, hash_end + 1)
+    return n
+
+
+cdef size_t drop_extension(const unsigned char *p, size_t n) noexcept nogil:
+    """user+extension is user (RFC 5233 names this subaddressing)."""
+    return find(p, 1, n, c"+") if n else 0
+
+
+cdef size_t fold_tokens(unsigned char *p, size_t n) noexcept nogil:
+    """Every maximal run of [0-9a-z] that contains a digit becomes one '#': message numbers, time stamps, hashes."""
+    cdef size_t i = 0, out = 0, end
+    cdef bint digit
+    while i < n:
+        digit = False
+        end = i
+        while end < n and is_token(p[end]):
+            digit = digit or is_digit(p[end])
+            end += 1
+        if end == i:
+            p[out] = p[i]
+            out += 1
+            i += 1
+        elif digit:
+            p[out] = c"#"
+            out += 1
+            i = end
+        else:
+            memmove(p + out, p + i, end - i)
+            out += end - i
+            i = end
+    return out
+
+
+cdef size_t reduce_local(unsigned char *p, size_t n) noexcept nogil:
+    """The local part of a sender less what changes from mail to mail; its new size. The order is part of the rule."""
+    n = drop_batv(p, n)
+    n = drop_srs_tag(p, n)
+    n = drop_extension(p, n)
+    return fold_tokens(p, n)
+
+
+cdef int normalise_address(Span raw, bint is_sender, Address *out) noexcept nogil:
+    """Write the normal form of raw to out; -1 where it is too long or holds NUL, CR or LF.
+
+    The null sender and an empty recipient have size 0 (RFC 5321 section 4.5.5); a source route is dropped as
+    RFC 5321 section 3.6.1 and appendix C tell.
+    """
+    cdef const unsigned char *p = raw.data
+    cdef size_t n = raw.size, i, at, local, tail
+    if n > ADDRESS_MAX:
+        return -1
+    for i in range(n):
+        if p[i] == 0 or p[i] == c"\r" or p[i] == c"\n":
+            return -1
+    while n and is_blank(p[0]):
+        p += 1
+        n -= 1
+    while n and is_blank(p[n - 1]):
+        n -= 1
+    if n >= 2 and p[0] == c"<" and p[n - 1] == c">":
+        p += 1
+        n -= 2
+    if n and p[0] == c"@":
+        i = find(p, 1, n, c":")
+        if i < n:
+            p += i + 1
+            n -= i + 1
+
+    at = n
+    for i in range(n):
+        out.text[i] = lower(p[i])
+        if p[i] == c"@":
+            at = i
+    if at < n:
+        while out.text[n - 1] == c".":
+            n -= 1
+    local = reduce_local(out.text, at) if is_sender else at
+    tail = n - at
+    memmove(out.text + local, out.text + at, tail)
+    out.size = local + tail
+    out.domain = local + 1 if tail > 1 else out.size
+    return 0

@@ -1,0 +1,93 @@
+# The client: its exact address, its network, and the parent of its name.
+
+cdef struct Client:
+    int family
+    # IPv4 whole; IPv6 its /64, the rest zero.
+    unsigned char exact[16]
+    unsigned char network[16]
+    int size
+    int prefix
+
+
+cdef void mask_address(unsigned char *address, int size, int prefix) noexcept nogil:
+    cdef int i, bits
+    for i in range(size):
+        bits = prefix - 8 * i
+        if bits <= 0:
+            address[i] = 0
+        elif bits < 8:
+            address[i] &= <unsigned char>(0xFF << (8 - bits))
+
+
+cdef int parse_client(Span text, int ipv4_prefix, int ipv6_prefix, Client *out) noexcept nogil:
+    """Read an IP address as inet_pton does, after dropping a %scope (RFC 4007 section 11); -1 where it is none.
+
+    An IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) is the IPv4 address.
+    """
+    cdef char copy[64]
+    cdef unsigned char address[16]
+    cdef size_t n = find(text.data, 0, text.size, c"%")
+    if n == 0 or n >= sizeof(copy) or find(text.data, 0, n, 0) < n:
+        return -1
+    memcpy(copy, text.data, n)
+    copy[n] = 0
+    if inet_pton(AF_INET, copy, address) == 1:
+        out.family = 4
+    elif inet_pton(AF_INET6, copy, address) == 1:
+        out.family = 6
+        if memcmp(address, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0:
+            out.family = 4
+            memmove(address, address + 12, 4)
+    else:
+        return -1
+    out.size = 4 if out.family == 4 else 16
+    out.prefix = ipv4_prefix if out.family == 4 else ipv6_prefix
+    memcpy(out.exact, address, out.size)
+    memcpy(out.network, address, out.size)
+    mask_address(out.exact, out.size, 32 if out.family == 4 else 64)
+    mask_address(out.network, out.size, out.prefix)
+    return 0
+
+
+cdef bint has_number(const unsigned char *name, size_t n, unsigned int number) noexcept nogil:
+    """Is number one of the maximal digit runs of the name, leading zeros ignored?"""
+    cdef size_t i = 0
+    cdef unsigned int value
+    while i < n:
+        if not is_digit(name[i]):
+            i += 1
+            continue
+        value = 0
+        while i < n and is_digit(name[i]):
+            # Past 999 no octet can match any more, and a longer run must not wrap round to one.
+            if value < 1000:
+                value = value * 10 + (name[i] - c"0")
+            i += 1
+        if value == number:
+            return True
+    return False
+
+
+cdef size_t name_parent(Span name, const Client *client, unsigned char *out) noexcept nogil:
+    """Write the name less its first label to out; its size, 0 where the name tells nothing about its owner.
+
+    RFC 6647 section 5(5) allows grouping by the domain name of the server; a name that carries the address of an
+    IPv4 client belongs to the line, not to a mail service.
+    """
+    cdef size_t n = name.size, i, dots = 0, first = 0
+    if n and name.data[n - 1] == c".":
+        n -= 1
+    if n > NAME_MAX:
+        return 0
+    for i in range(n):
+        if name.data[i] == c".":
+            if not dots:
+                first = i
+            dots += 1
+    if dots < 2:
+        return 0
+    if client.family == 4 and has_number(name.data, n, client.exact[2]) and has_number(name.data, n, client.exact[3]):
+        return 0
+    for i in range(first + 1, n):
+        out[i - first - 1] = lower(name.data[i])
+    return n - first - 1

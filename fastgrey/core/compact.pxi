@@ -1,0 +1,159 @@
+# Compaction: copy what is alive from a snapshot into a new generation in key order, compare the two, and hand over
+# under the write lock of the old one. docs/format.md has the states and what a kill leaves in each.
+
+cdef struct CopyState:
+    # The next record to look at: its kind and the key of the one before it.
+    int kind
+    bint started
+    unsigned char last[KEY_SIZE]
+    uint64_t alive
+    uint64_t expired
+
+
+cdef int copy_seek(MDB_cursor *cursor, const CopyState *c, MDB_val *key, MDB_val *value) noexcept nogil:
+    """Set the cursor behind the last record done. MDB_NOTFOUND at the end."""
+    cdef int rc
+    if not c.started:
+        return mdb_cursor_get(cursor, key, value, MDB_FIRST)
+    key.mv_data = <void *>c.last
+    key.mv_size = KEY_SIZE
+    rc = mdb_cursor_get(cursor, key, value, MDB_SET_KEY)
+    return mdb_cursor_get(cursor, key, value, MDB_NEXT) if rc == 0 else rc
+
+
+cdef void copy_advance(CopyState *c, const MDB_val *key, bint alive) noexcept nogil:
+    memcpy(c.last, key.mv_data, KEY_SIZE)
+    c.started = True
+    if alive:
+        c.alive += 1
+    else:
+        c.expired += 1
+
+
+cdef bint value_alive(StoreState *s, const MDB_val *value, int64_t now) noexcept nogil:
+    cdef uint64_t record
+    memcpy(&record, value.mv_data, sizeof(uint64_t))
+    return is_alive(s, record, now)
+
+
+cdef int copy_some(StoreState *s, MDB_txn *source, StoreState *target, int64_t now, int limit,
+                   CopyState *c) noexcept nogil:
+    """Copy up to limit records of kind c.kind, in one transaction of the target. MDB_NOTFOUND at the end of the kind.
+
+    c moves on only when the transaction is committed, so that after MDB_MAP_FULL the same call can be made again.
+    """
+    cdef MDB_txn *txn = NULL
+    cdef MDB_cursor *cursor = NULL
+    cdef MDB_val key, value
+    cdef CopyState done = c[0]
+    cdef bint alive
+    cdef int rc, end = 0
+    rc = environment_write(&target.passed, &txn)
+    if rc != 0:
+        return rc
+    rc = mdb_cursor_open(source, s.known[c.kind], &cursor)
+    if rc == 0:
+        end = copy_seek(cursor, &done, &key, &value)
+    while rc == 0 and end == 0 and limit > 0:
+        if key.mv_size != KEY_SIZE or value.mv_size != sizeof(uint64_t):
+            rc = MDB_INVALID
+            break
+        alive = value_alive(s, &value, now)
+        if alive:
+            rc = mdb_put(txn, target.known[c.kind], &key, &value, MDB_APPEND)
+        if rc == 0:
+            copy_advance(&done, &key, alive)
+            limit -= 1
+            end = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
+    if cursor != NULL:
+        mdb_cursor_close(cursor)
+    if rc != 0:
+        mdb_txn_abort(txn)
+        return rc
+    rc = mdb_txn_commit(txn)
+    if rc == 0:
+        c[0] = done
+    return rc if rc != 0 else end
+
+
+cdef int compare_some(StoreState *s, MDB_txn *source, StoreState *target, MDB_txn *copied, int64_t now, int limit,
+                      CopyState *c) noexcept nogil:
+    """Check that the target holds the next live records of the source, and nothing else between them.
+
+    MDB_NOTFOUND at the end of the kind; MDB_INVALID where the two differ.
+    """
+    cdef MDB_cursor *cursor = NULL
+    cdef MDB_cursor *other = NULL
+    cdef MDB_val key, value, other_key, other_value
+    cdef CopyState behind = c[0]
+    cdef int rc, end, other_end
+    cdef bint alive, sought = False
+    rc = mdb_cursor_open(source, s.known[c.kind], &cursor)
+    if rc == 0:
+        rc = mdb_cursor_open(copied, target.known[c.kind], &other)
+    if rc != 0:
+        mdb_cursor_close(cursor)
+        return rc
+    end = copy_seek(cursor, c, &key, &value)
+    other_end = 0
+    while end == 0 and limit > 0:
+        alive = value_alive(s, &value, now)
+        if alive:
+            if not sought:
+                # The first live record of this round is looked up, those after it must follow one another.
+                other_key = key
+                other_end = mdb_cursor_get(other, &other_key, &other_value, MDB_SET_KEY)
+                sought = True
+            else:
+                other_end = mdb_cursor_get(other, &other_key, &other_value, MDB_NEXT)
+            if (other_end != 0 or other_key.mv_size != KEY_SIZE or memcmp(other_key.mv_data, key.mv_data, KEY_SIZE) != 0
+                    or other_value.mv_size != value.mv_size
+                    or memcmp(other_value.mv_data, value.mv_data, value.mv_size) != 0):
+                rc = MDB_INVALID
+                break
+        copy_advance(&behind, &key, alive)
+        limit -= 1
+        end = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
+    mdb_cursor_close(cursor)
+    mdb_cursor_close(other)
+    c[0] = behind
+    return rc if rc != 0 else end
+
+
+cdef int copy_touched(StoreState *s, MDB_txn *source, StoreState *target, MDB_txn *txn, int64_t now,
+                      uint64_t *touched) noexcept nogil:
+    """Bring over what was written since the snapshot, then clear the notes. The write lock of the source is held."""
+    cdef MDB_cursor *cursor = NULL
+    cdef MDB_val name, nothing, key, value
+    cdef int rc = mdb_cursor_open(source, s.touched, &cursor)
+    cdef int kind
+    if rc != 0:
+        return rc
+    rc = mdb_cursor_get(cursor, &name, &nothing, MDB_FIRST)
+    while rc == 0:
+        if name.mv_size != KEY_SIZE + 1 or (<unsigned char *>name.mv_data)[0] > PAIR:
+            rc = MDB_INVALID
+            break
+        kind = (<unsigned char *>name.mv_data)[0]
+        key.mv_data = <unsigned char *>name.mv_data + 1
+        key.mv_size = KEY_SIZE
+        rc = mdb_get(source, s.known[kind], &key, &value)
+        if rc == 0 and value_alive(s, &value, now):
+            rc = mdb_put(txn, target.known[kind], &key, &value, 0)
+        elif rc == 0 or rc == MDB_NOTFOUND:
+            rc = mdb_del(txn, target.known[kind], &key, NULL)
+            if rc == MDB_NOTFOUND:
+                rc = 0
+        if rc == 0:
+            touched[0] += 1
+            rc = mdb_cursor_get(cursor, &name, &nothing, MDB_NEXT)
+    mdb_cursor_close(cursor)
+    return 0 if rc == MDB_NOTFOUND else rc
+
+
+cdef int head_put(StoreState *s, MDB_txn *txn, Head *head) noexcept nogil:
+    cdef MDB_val key, value
+    head_key(&key)
+    value.mv_data = head
+    value.mv_size = sizeof(Head)
+    return mdb_put(txn, s.meta, &key, &value, 0)

@@ -1,0 +1,25 @@
+# The core in the order of its parts. Each file uses only what stands above it.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memmove, memset, strcmp, strcpy, strlen, strncmp
+
+from fastgrey.includes.lmdb cimport *
+from fastgrey.includes.posix cimport *
+from fastgrey.includes.xxhash cimport *
+
+include "limits.pxi"
+include "text.pxi"
+include "verdict.pxi"
+include "address.pxi"
+include "client.pxi"
+include "record.pxi"
+include "head.pxi"
+include "envelope.pxi"
+include "key.pxi"
+include "counters.pxi"
+include "environment.pxi"
+include "store.pxi"
+include "passed.pxi"
+include "pending.pxi"
+include "decide.pxi"
+include "log.pxi"

@@ -1,0 +1,116 @@
+# The decision, in its order; the first step that applies ends it.
+
+cdef void answer(VerdictState *v, int action, int reason, int64_t wait) noexcept nogil:
+    v.action = action
+    v.reason = reason
+    v.wait = wait
+
+
+cdef void defer(StoreState *s, VerdictState *v, int reason, int64_t wait) noexcept nogil:
+    """Step 12: in learn mode a deferral is recorded just the same and accepted."""
+    if s.head.settings.learn_mode:
+        answer(v, ACCEPT, LEARN, 0)
+    else:
+        answer(v, DEFER, reason, wait)
+
+
+cdef bint defers_on_error(StoreState *s) noexcept nogil:
+    """The setting on_error, from where it can still be read."""
+    if s.head_txn:
+        return s.head.settings.defer_on_error != 0
+    return s.counters != NULL and s.counters.defer_on_error != 0
+
+
+cdef int decide_known(StoreState *s, const Request *q, Envelope *e, VerdictState *v, bint *decided) noexcept nogil:
+    """Steps 2 to 9, from one snapshot of the generation in force."""
+    cdef MDB_txn *txn = NULL
+    cdef Match m
+    cdef int fault, found
+    decided[0] = True
+    fault = passed_read(s, &txn)
+    if fault != NO_FAULT:
+        return fault
+    fault = normalise(q, &s.head, e)
+    if fault != NO_FAULT:
+        environment_read_end(&s.passed)
+        return fault
+    key_triplet(e, 0, s.head.secret, v.key)
+    v.has_key = True
+
+    # Steps 2 to 5, the rules and expectation windows, stand here. Of step 3 the null sender is decided already.
+    if s.head.settings.null_sender_accept and e.sender.size == 0:
+        environment_read_end(&s.passed)
+        answer(v, ACCEPT, ALLOWED, 0)
+        return NO_FAULT
+
+    found = known_match(s, txn, e, q.now, &m)
+    environment_read_end(&s.passed)
+    if found < 0:
+        return CANNOT_READ
+    if not found:
+        decided[0] = False
+        return NO_FAULT
+    answer(v, ACCEPT, m.reason, 0)
+    if elapsed(q.now, record_time(m.record)) >= s.head.settings.refresh and not q.dry:
+        # A known sender passes, whether or not its record could be brought up to date.
+        if refresh(s, &m, q.now) != NO_FAULT:
+            v.notes |= NOT_REFRESHED
+            v.error = s.error
+            count(s, COUNT_NOT_REFRESHED)
+        else:
+            count(s, COUNT_REFRESHED)
+    return NO_FAULT
+
+
+cdef int decide_pending(StoreState *s, const Request *q, const Envelope *e, VerdictState *v) noexcept nogil:
+    """Step 10."""
+    cdef Pending p
+    cdef int64_t age, delay = s.head.settings.delay
+    cdef int fault, reason
+    fault = pending_find(s, e, q.now, &p)
+    if fault == NO_FAULT and p.first < 0 and not q.dry:
+        fault = pending_record(s, e, q.now, &p, &v.notes)
+    if fault != NO_FAULT:
+        return fault
+    if p.first >= 0:
+        age = elapsed(q.now, p.first)
+        if age < delay:
+            defer(s, v, EARLY, delay - age)
+            return NO_FAULT
+        reason = RETRY
+    elif pool_passes(s, &p, q.now):
+        reason = POOL
+    else:
+        defer(s, v, NEW, delay)
+        return NO_FAULT
+    if not q.dry:
+        fault = promote(s, e, q.now, &reason)
+        if fault != NO_FAULT:
+            return fault
+    answer(v, ACCEPT, reason, 0)
+    return NO_FAULT
+
+
+cdef void decide(StoreState *s, const Request *q, VerdictState *v) noexcept nogil:
+    """Decide one request. Faults end as reason error with the action that on_error names."""
+    cdef Envelope e
+    cdef bint decided = True
+    cdef int fault = NO_FAULT
+    memset(v, 0, sizeof(VerdictState))
+    s.error = 0
+    if q.relay:
+        answer(v, ACCEPT, RELAY, 0)
+    else:
+        fault = decide_known(s, q, &e, v, &decided)
+        if fault == NO_FAULT and not decided:
+            fault = decide_pending(s, q, &e, v)
+    if fault != NO_FAULT:
+        decide_error(s, v, fault)
+    if not q.dry:
+        count(s, v.action * REASONS + v.reason)
+
+
+cdef void decide_error(StoreState *s, VerdictState *v, int fault) noexcept nogil:
+    answer(v, DEFER if defers_on_error(s) else ACCEPT, ERROR, 0)
+    v.fault = fault
+    v.error = s.error

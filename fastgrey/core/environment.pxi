@@ -1,0 +1,106 @@
+# One LMDB environment and its traps: reader slots, resized maps, full maps, cut files.
+
+cdef struct Environment:
+    MDB_env *env
+    # Kept between checks: renewing it costs no slot and no lock.
+    MDB_txn *reader
+    bint reading
+    bint writable
+
+
+cdef void environment_close(Environment *e) noexcept nogil:
+    if e.reader != NULL:
+        mdb_txn_abort(e.reader)
+    if e.env != NULL:
+        mdb_env_close(e.env)
+    memset(e, 0, sizeof(Environment))
+
+
+cdef int environment_open(Environment *e, const char *path, unsigned int flags) noexcept nogil:
+    """Open the directory path; an errno or LMDB code. No map size is given: LMDB takes it from the file."""
+    cdef int rc = mdb_env_create(&e.env)
+    if rc == 0:
+        rc = mdb_env_set_maxreaders(e.env, READERS)
+    if rc == 0:
+        rc = mdb_env_set_maxdbs(e.env, 128)
+    if rc == 0:
+        # MDB_NOTLS ties a reader slot to its transaction, so that a process may leave without closing.
+        rc = mdb_env_open(e.env, path, flags | MDB_NOTLS, 0o660)
+    if rc != 0:
+        environment_close(e)
+    else:
+        e.writable = not flags & MDB_RDONLY
+    return rc
+
+
+cdef int environment_read(Environment *e, MDB_txn **txn) noexcept nogil:
+    """Begin reading. environment_read_end must follow, also before any write to the same environment."""
+    cdef int rc = 0, attempt, dead = 0
+    for attempt in range(TRIES):
+        if e.reader != NULL:
+            rc = mdb_txn_renew(e.reader)
+        else:
+            rc = mdb_txn_begin(e.env, NULL, MDB_RDONLY, &e.reader)
+            if rc != 0:
+                e.reader = NULL
+        if rc == 0:
+            e.reading = True
+            txn[0] = e.reader
+            return 0
+        if e.reader != NULL:
+            mdb_txn_abort(e.reader)
+            e.reader = NULL
+        if rc == MDB_MAP_RESIZED:
+            rc = mdb_env_set_mapsize(e.env, 0)
+        elif rc == MDB_READERS_FULL:
+            rc = mdb_reader_check(e.env, &dead)
+        if rc != 0:
+            return rc
+    return MDB_READERS_FULL
+
+
+cdef void environment_read_end(Environment *e) noexcept nogil:
+    if e.reading:
+        mdb_txn_reset(e.reader)
+        e.reading = False
+
+
+cdef int environment_write(Environment *e, MDB_txn **txn) noexcept nogil:
+    cdef int rc = 0, attempt
+    environment_read_end(e)
+    for attempt in range(TRIES):
+        rc = mdb_txn_begin(e.env, NULL, 0, txn)
+        if rc != MDB_MAP_RESIZED:
+            return rc
+        rc = environment_resize(e, 0)
+        if rc != 0:
+            return rc
+    return MDB_MAP_RESIZED
+
+
+cdef int environment_resize(Environment *e, size_t size) noexcept nogil:
+    """Set the size of the map, 0 for the size that the file has by now."""
+    # The map must not move under a transaction, not even under one that is only reset.
+    if e.reader != NULL:
+        mdb_txn_abort(e.reader)
+        e.reader = NULL
+        e.reading = False
+    return mdb_env_set_mapsize(e.env, size)
+
+
+cdef size_t environment_mapsize(Environment *e) noexcept nogil:
+    cdef MDB_envinfo info
+    mdb_env_info(e.env, &info)
+    return info.me_mapsize
+
+
+cdef int environment_grow(Environment *e, size_t bound) noexcept nogil:
+    """Double the map up to bound bytes (0: no bound). MDB_MAP_FULL where it has that size already."""
+    cdef size_t size = environment_mapsize(e)
+    cdef int dead = 0
+    # A killed reader pins the pages of its snapshot: free its slot before asking for more room.
+    mdb_reader_check(e.env, &dead)
+    if bound and size >= bound:
+        return MDB_MAP_FULL
+    size *= 2
+    return environment_resize(e, bound if bound and size > bound else size)

@@ -1,0 +1,59 @@
+# The head of a generation: format version, secret, settings. One record, so that a reader sees all of it or none.
+
+cdef enum:
+    FORMAT_VERSION = 1
+    BYTE_ORDER_MARK = 0x01020304
+    SETTINGS = 15
+    SETTINGS_SPARE = 17
+
+# In the order of fastgrey/settings.py, which has names, ranges and defaults. Durations are seconds.
+cdef packed struct Settings:
+    int64_t delay
+    int64_t retry_window
+    int64_t lifetime
+    int64_t refresh
+    int64_t ipv4_prefix
+    int64_t ipv6_prefix
+    int64_t allow_client_after
+    int64_t allow_domain_after
+    int64_t pool_hops
+    int64_t pool_window
+    int64_t trust_client_name
+    int64_t null_sender_accept
+    int64_t learn_mode
+    int64_t defer_on_error
+    int64_t pending_size
+    int64_t spare[SETTINGS_SPARE]
+
+
+cdef packed struct Head:
+    char magic[8]
+    uint32_t version
+    uint32_t order
+    uint64_t generation
+    # 0 while in force, else the number of the generation that took over.
+    uint64_t superseded
+    # 1 while a compaction copies: writers also note the keys they touch.
+    uint64_t noting
+    int64_t made
+    unsigned char secret[SECRET_SIZE]
+    Settings settings
+
+
+cdef void head_key(MDB_val *key) noexcept nogil:
+    # A literal cast to void * at once would be a Python object, which the executable does not have.
+    cdef const char *name = b"head"
+    key.mv_data = <void *>name
+    key.mv_size = 4
+
+
+cdef int head_check(const MDB_val *value) noexcept nogil:
+    """A fault where the record is no head that this program can use."""
+    cdef const Head *head = <const Head *>value.mv_data
+    if value.mv_size < 16 or memcmp(head.magic, b"fastgrey", 8) != 0:
+        return NOT_A_STORE
+    if head.version != FORMAT_VERSION:
+        return OTHER_VERSION
+    if value.mv_size != sizeof(Head) or head.order != BYTE_ORDER_MARK:
+        return NOT_A_STORE
+    return NO_FAULT

@@ -1,0 +1,74 @@
+# Keys: XXH3-128 under the secret of the store, over a kind byte and length-prefixed parts (docs/format.md).
+
+cdef enum:
+    MATERIAL_SIZE = 3 * (ADDRESS_MAX + 16) + 8
+
+
+cdef struct Material:
+    unsigned char bytes[MATERIAL_SIZE]
+    size_t size
+
+
+cdef void material_add(Material *m, const void *data, size_t size) noexcept nogil:
+    cdef int i
+    for i in range(4):
+        m.bytes[m.size + i] = <unsigned char>(size >> (8 * i))
+    memcpy(m.bytes + m.size + 4, data, size)
+    m.size += 4 + size
+
+
+cdef void material_place(Material *m, const Envelope *e, int place) noexcept nogil:
+    """Place 0 is the client's network, place 1 the parent of its name. The first byte keeps the two apart."""
+    cdef unsigned char network[18]
+    cdef unsigned char name[NAME_MAX + 1]
+    if place == 0:
+        network[0] = c"4" if e.client.family == 4 else c"6"
+        network[1] = <unsigned char>e.client.prefix
+        memcpy(network + 2, e.client.network, e.client.size)
+        material_add(m, network, 2 + e.client.size)
+    else:
+        name[0] = c"n"
+        memcpy(name + 1, e.parent, e.parent_size)
+        material_add(m, name, 1 + e.parent_size)
+
+
+cdef void material_key(const Material *m, const unsigned char *secret, unsigned char *key) noexcept nogil:
+    cdef XXH128_canonical_t canonical
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits_withSecret(m.bytes, m.size, secret, SECRET_SIZE))
+    memcpy(key, canonical.digest, KEY_SIZE)
+
+
+cdef void key_client(const Envelope *e, const unsigned char *secret, unsigned char *key) noexcept nogil:
+    cdef Material m
+    m.bytes[0] = c"c"
+    m.size = 1
+    material_add(&m, e.client.exact, e.client.size)
+    material_key(&m, secret, key)
+
+
+cdef void key_domain(const Envelope *e, int place, const unsigned char *secret, unsigned char *key) noexcept nogil:
+    cdef Material m
+    m.bytes[0] = c"d"
+    m.size = 1
+    material_place(&m, e, place)
+    material_add(&m, e.sender.text + e.sender.domain, e.sender.size - e.sender.domain)
+    material_key(&m, secret, key)
+
+
+cdef void key_triplet(const Envelope *e, int place, const unsigned char *secret, unsigned char *key) noexcept nogil:
+    cdef Material m
+    m.bytes[0] = c"t"
+    m.size = 1
+    material_place(&m, e, place)
+    material_add(&m, e.sender.text, e.sender.size)
+    material_add(&m, e.recipient.text, e.recipient.size)
+    material_key(&m, secret, key)
+
+
+cdef void key_pair(const Envelope *e, const unsigned char *secret, unsigned char *key) noexcept nogil:
+    cdef Material m
+    m.bytes[0] = c"p"
+    m.size = 1
+    material_add(&m, e.sender.text, e.sender.size)
+    material_add(&m, e.recipient.text, e.recipient.size)
+    material_key(&m, secret, key)

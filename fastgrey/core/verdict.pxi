@@ -1,0 +1,169 @@
+# What a decision can be: action, reason, seconds to wait, and for an error its cause.
+
+cdef enum Action:
+    ACCEPT = 0
+    DEFER = 1
+    REJECT = 2
+
+cdef enum Reason:
+    RELAY = 0
+    ALLOWED = 1
+    OPTED_OUT = 2
+    EXPECTED = 3
+    KNOWN_CLIENT = 4
+    KNOWN_DOMAIN = 5
+    KNOWN_TRIPLET = 6
+    KNOWN_PAIR = 7
+    RETRY = 8
+    POOL = 9
+    LEARN = 10
+    ERROR = 11
+    NEW = 12
+    EARLY = 13
+    DENIED = 14
+    REASONS = 16
+
+# A fault is what keeps a decision from being made. Every one has a line in fault_text and fault_remedy.
+cdef enum Fault:
+    NO_FAULT = 0
+    BAD_USAGE = 1
+    BAD_CLIENT = 2
+    BAD_SENDER = 3
+    BAD_RECIPIENT = 4
+    BAD_CLOCK = 5
+    PATH_TOO_LONG = 6
+    NO_STORE = 7
+    NOT_A_STORE = 8
+    OTHER_VERSION = 9
+    CANNOT_OPEN = 10
+    CANNOT_READ = 11
+    CANNOT_WRITE = 12
+    NO_BOOT_ID = 13
+    UNSTABLE = 14
+    TOO_SLOW = 15
+    DAMAGED = 16
+
+# What went wrong beside a verdict that stands all the same.
+cdef enum Note:
+    NO_NOTE = 0
+    NOT_REFRESHED = 1
+    NOT_RECORDED = 2
+    GAVE_UP_PARTITION = 4
+
+
+cdef struct VerdictState:
+    int action
+    int reason
+    int64_t wait
+    int fault
+    int error
+    int notes
+    # The key of the triplet under the client's network, also the one in the log line.
+    unsigned char key[KEY_SIZE]
+    bint has_key
+
+
+cdef const char *action_name(int action) noexcept nogil:
+    if action == ACCEPT:
+        return b"accept"
+    if action == DEFER:
+        return b"defer"
+    return b"reject"
+
+
+cdef const char *reason_name(int reason) noexcept nogil:
+    if reason == RELAY:
+        return b"relay"
+    elif reason == ALLOWED:
+        return b"allowed"
+    elif reason == OPTED_OUT:
+        return b"opted-out"
+    elif reason == EXPECTED:
+        return b"expected"
+    elif reason == KNOWN_CLIENT:
+        return b"known-client"
+    elif reason == KNOWN_DOMAIN:
+        return b"known-domain"
+    elif reason == KNOWN_TRIPLET:
+        return b"known-triplet"
+    elif reason == KNOWN_PAIR:
+        return b"known-pair"
+    elif reason == RETRY:
+        return b"retry"
+    elif reason == POOL:
+        return b"pool"
+    elif reason == LEARN:
+        return b"learn"
+    elif reason == NEW:
+        return b"new"
+    elif reason == EARLY:
+        return b"early"
+    elif reason == DENIED:
+        return b"denied"
+    return b"error"
+
+
+cdef const char *fault_text(int fault) noexcept nogil:
+    if fault == BAD_USAGE:
+        return b"wants exactly two arguments, SENDER and RECIPIENT"
+    elif fault == BAD_CLIENT:
+        return b"the client address is no IP address"
+    elif fault == BAD_SENDER:
+        return b"the sender is longer than 1000 bytes or holds NUL, CR or LF"
+    elif fault == BAD_RECIPIENT:
+        return b"the recipient is longer than 1000 bytes or holds NUL, CR or LF"
+    elif fault == BAD_CLOCK:
+        return b"the time is before 1970 or after the year 36000"
+    elif fault == PATH_TOO_LONG:
+        return b"the path of the store is too long"
+    elif fault == NO_STORE:
+        return b"there is no store"
+    elif fault == NOT_A_STORE:
+        return b"this is not a fastgrey store, or it is damaged"
+    elif fault == OTHER_VERSION:
+        return b"the store has another format version"
+    elif fault == CANNOT_OPEN:
+        return b"cannot open the store"
+    elif fault == CANNOT_READ:
+        return b"cannot read the store"
+    elif fault == CANNOT_WRITE:
+        return b"cannot write to the store"
+    elif fault == NO_BOOT_ID:
+        return b"cannot read /proc/sys/kernel/random/boot_id"
+    elif fault == UNSTABLE:
+        return b"the store was swapped or resized again and again"
+    elif fault == TOO_SLOW:
+        return b"no answer from the store in time"
+    return b"a file of the store is damaged or was cut short"
+
+
+cdef const char *fault_remedy(int fault) noexcept nogil:
+    if fault == BAD_USAGE:
+        return b"call it as: qmail-checkenv SENDER RECIPIENT"
+    elif fault == BAD_CLIENT:
+        return b"run it under tcpserver, or set TCPREMOTEIP or TCP6REMOTEIP"
+    elif fault == BAD_SENDER or fault == BAD_RECIPIENT:
+        return b"nothing to do here: the client sent it"
+    elif fault == BAD_CLOCK:
+        return b"set the clock"
+    elif fault == PATH_TOO_LONG:
+        return b"set FASTGREY_STORE to a path of fewer than 900 bytes"
+    elif fault == NO_STORE:
+        return b"make one with: fastgrey init, or set FASTGREY_STORE"
+    elif fault == OTHER_VERSION:
+        return b"use the fastgrey that made it, or make a new store with: fastgrey init"
+    elif fault == CANNOT_OPEN or fault == CANNOT_WRITE:
+        return b"check free space, memory limits, and that this user is in the store's group; ask: fastgrey doctor"
+    elif fault == NO_BOOT_ID:
+        return b"mount /proc where the hook runs"
+    elif fault == TOO_SLOW:
+        return b"look for a stopped process that holds the store, and for a slow disk"
+    return b"ask: fastgrey doctor"
+
+
+cdef const char *note_text(int note) noexcept nogil:
+    if note == NOT_REFRESHED:
+        return b"last-seen time not written"
+    elif note == NOT_RECORDED:
+        return b"pending is full, this triplet was not recorded"
+    return b"pending is full, its oldest partition was given up"

@@ -1,0 +1,154 @@
+"""The store as a directory: making it, opening it, its generations, and what is left over of older ones.
+
+docs/format.md names every file. The order of the steps below is what makes a kill between any two of them harmless.
+"""
+
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+from . import settings as settings_
+from ._core import Store, create_generation, write_counters
+from .errors import StoreError
+
+DEFAULT_STORE = "/var/lib/fastgrey"
+GENERATION = re.compile(r"passed\.([0-9]{6,})")
+SECRET_SIZE = 192
+
+# LMDB forbids one process to have an environment open twice, so a store opened twice is one object.
+_open_stores: dict[tuple[int, int], Store] = {}
+
+
+def default_store() -> str:
+    """The path of the store where none is named: FASTGREY_STORE, else /var/lib/fastgrey."""
+    return os.environ.get("FASTGREY_STORE") or DEFAULT_STORE
+
+
+def open_store(path: str | os.PathLike[str] | None = None) -> Store:
+    """Open the store at path (default: FASTGREY_STORE, else /var/lib/fastgrey).
+
+    Returns a Store, which is also a context manager. After a fork the child opens the store anew. Raises StoreError.
+    """
+    name = os.fspath(path if path is not None else default_store())
+    try:
+        status = os.stat(name)
+    except OSError as error:
+        raise StoreError(f"cannot open the store {name}: {error.strerror}; make one with: fastgrey init") from None
+    key = (status.st_dev, status.st_ino)
+    store = _open_stores.get(key)
+    if store is not None and store.is_open and store.path == name:
+        store._share()
+        return store
+    store = _open_stores[key] = Store(name)
+    return store
+
+
+def create(path: str | os.PathLike[str], settings: dict[str, int] | None = None, group: int | None = None) -> None:
+    """Make an empty store at path, its files shared with the group id where one is given.
+
+    settings: stored numbers by name; what is missing gets its default. Raises StoreError, also where there is one.
+    """
+    root = Path(path)
+    values = settings_.defaults() | (settings or {})
+    try:
+        _create(root, values, group)
+    except OSError as error:
+        raise StoreError(f"cannot make the store {root}: {error.filename or root}: {error.strerror}") from None
+
+
+def _create(root: Path, values: dict[str, int], group: int | None) -> None:
+    # The group shares every file; a mask from outside would take that away.
+    mask = os.umask(0o007)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(root / "current"):
+            raise StoreError(f"there is a store at {root} already; change its settings with: fastgrey init --set")
+        foreign = [name.name for name in root.iterdir() if not is_ours(name.name)]
+        if foreign:
+            raise StoreError(f"{root} holds other files ({foreign[0]}); name an empty or a new directory")
+        if group is not None:
+            os.chown(root, -1, group)
+        # Set-group-id: what root's compaction makes belongs to the group of the hook's user.
+        root.chmod(0o2770)
+        for leftover in root.iterdir():
+            remove(leftover)
+        generation = root / generation_name(1)
+        generation.mkdir()
+        create_generation(str(generation), 1, os.urandom(SECRET_SIZE), int(time.time()), list(values.values()))
+        write_counters(str(root / "stats"), bool(values["on_error"]))
+        flush_directory(generation)
+        swap(root, generation.name)
+    finally:
+        os.umask(mask)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a store may have an entry of this name."""
+    return name in ("stats", "current", "current.new", "compaction.lock") or name.startswith(("passed.", "pending."))
+
+
+def generation_name(number: int) -> str:
+    """The directory of a generation."""
+    return f"passed.{number:06d}"
+
+
+def generations(root: Path) -> list[int]:
+    """Numbers of the generations there are, finished or not, in order."""
+    matches = (GENERATION.fullmatch(entry.name) for entry in root.iterdir())
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def current_number(root: Path) -> int:
+    """Number of the generation in force; StoreError where the symlink is none of ours."""
+    try:
+        target = os.readlink(root / "current")
+    except OSError as error:
+        raise StoreError(f"cannot read {root / 'current'}: {error.strerror}; make a store with: fastgrey init") from None
+    match = GENERATION.fullmatch(target)
+    if not match:
+        raise StoreError(f"{root / 'current'} points to {target!r}, which is no generation; ask: fastgrey doctor")
+    return int(match[1])
+
+
+def swap(root: Path, name: str) -> None:
+    """Put the generation called name in force, durably: from here on every new opener takes it."""
+    new = root / "current.new"
+    new.unlink(missing_ok=True)
+    new.symlink_to(name)
+    os.replace(new, root / "current")
+    flush_directory(root)
+
+
+def flush_directory(path: Path) -> None:
+    """Flush the names in a directory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, symlink or directory of a store. Who still reads it keeps it until done."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def boot_id() -> str:
+    """Name of this run of the kernel, which names the directory of pending (Linux, random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes allocated to the files at or below path; files that vanish meanwhile count as nothing."""
+    total = 0
+    for entry in [path, *path.rglob("*")]:
+        try:
+            total += entry.lstat().st_blocks * 512
+        except FileNotFoundError:
+            continue
+    return total

@@ -1,0 +1,33 @@
+"""Everything that can go wrong, each as one class with the exit status of the command line."""
+
+
+class FastgreyError(Exception):
+    """Root of all errors of this package. Its text is one line: what, where, why, what to do."""
+
+    exit_status = 1
+
+
+class StoreError(FastgreyError):
+    """The store cannot be opened, read or written."""
+
+
+class ForkedError(FastgreyError):
+    """A store object was carried over a fork; open the store anew in the child."""
+
+
+class ClosedError(FastgreyError):
+    """A store object was used after it was closed."""
+
+
+class SettingsError(FastgreyError):
+    """A setting has no such name or cannot have such a value."""
+
+    exit_status = 2
+
+
+class EnvelopeError(FastgreyError):
+    """An envelope file for replay has a line that cannot be read."""
+
+
+class CompactionError(FastgreyError):
+    """Compaction could not finish; the generation in force is what it was."""

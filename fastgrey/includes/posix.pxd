@@ -1,0 +1,72 @@
+"""The operating system, as POSIX and Linux declare it: only what the core calls."""
+
+cdef extern from "errno.h" nogil:
+    int errno
+    int ENOENT, EACCES, EROFS, ENOMEM, EBADF, EINVAL, ENOTDIR, ENAMETOOLONG, EEXIST, EINTR
+
+cdef extern from "fcntl.h" nogil:
+    int O_RDONLY, O_RDWR, O_CLOEXEC
+    int F_GETFD
+    int open(const char *path, int flags, ...)
+    int fcntl(int fd, int command, ...)
+
+cdef extern from "unistd.h" nogil:
+    char **environ
+    int close(int fd)
+    ssize_t read(int fd, void *data, size_t size)
+    ssize_t write(int fd, const void *data, size_t size)
+    ssize_t readlink(const char *path, char *target, size_t size)
+    unsigned int alarm(unsigned int seconds)
+    int getpid()
+    void _exit(int code)
+
+cdef extern from "sys/types.h" nogil:
+    ctypedef unsigned int mode_t
+
+cdef extern from "sys/stat.h" nogil:
+    cdef struct stat_t "stat":
+        long st_size
+    int fstat(int fd, stat_t *out)
+    int mkdir(const char *path, mode_t mode)
+    mode_t umask(mode_t mask)
+
+cdef extern from "sys/mman.h" nogil:
+    int PROT_READ, PROT_WRITE, MAP_SHARED
+    void *MAP_FAILED
+    void *mmap(void *address, size_t size, int protection, int flags, int fd, long offset)
+    int munmap(void *address, size_t size)
+
+cdef extern from "signal.h" nogil:
+    ctypedef void (*handler_t)(int) noexcept nogil
+    ctypedef struct sigset_t:
+        pass
+    cdef struct sigaction_t "sigaction":
+        handler_t sa_handler
+        sigset_t sa_mask
+        int sa_flags
+    handler_t SIG_IGN
+    int SIGALRM, SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGPIPE, SIGXFSZ, SIG_UNBLOCK
+    int sigaction(int number, const sigaction_t *new, sigaction_t *old)
+    int sigemptyset(sigset_t *set)
+    int sigaddset(sigset_t *set, int number)
+    int sigprocmask(int how, const sigset_t *set, sigset_t *old)
+
+cdef extern from "time.h" nogil:
+    ctypedef long time_t
+    cdef struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int CLOCK_REALTIME
+    int clock_gettime(int clock, timespec *out)
+
+cdef extern from "arpa/inet.h" nogil:
+    int AF_INET, AF_INET6
+    int inet_pton(int family, const char *text, void *out)
+
+cdef extern from *:
+    """
+    #define fastgrey_count(slot) __atomic_fetch_add((slot), 1, __ATOMIC_RELAXED)
+    #define fastgrey_counted(slot) __atomic_load_n((slot), __ATOMIC_RELAXED)
+    """
+    void fastgrey_count(unsigned long *slot) nogil
+    unsigned long fastgrey_counted(unsigned long *slot) nogil

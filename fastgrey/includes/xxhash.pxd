@@ -1,0 +1,17 @@
+"""xxHash, inlined from its header, so that nothing has to be linked."""
+
+cdef extern from *:
+    """
+    #define XXH_INLINE_ALL
+    #include <xxhash.h>
+    """
+
+cdef extern from "xxhash.h" nogil:
+    ctypedef struct XXH128_hash_t:
+        pass
+    ctypedef struct XXH128_canonical_t:
+        unsigned char digest[16]
+
+    XXH128_hash_t XXH3_128bits_withSecret(const void *data, size_t size,
+                                          const void *secret, size_t secret_size)
+    void XXH128_canonicalFromHash(XXH128_canonical_t *out, XXH128_hash_t hash)

@@ -1,0 +1,204 @@
+"""Builds the extension module and the freestanding executable qmail-checkenv; all metadata is in pyproject.toml.
+
+Where the C libraries come from: FASTGREY_LMDB_PREFIX and FASTGREY_XXHASH_PREFIX (directories with include/ and lib/),
+then pkg-config, else the build stops. FASTGREY_DEFAULT_STORE sets the store the executable uses unasked.
+"""
+
+import os
+import re
+import subprocess
+import sysconfig
+import tomllib
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Command, Extension, setup
+from setuptools.command.build import build
+from setuptools.command.install import install
+
+ROOT = Path(__file__).resolve().parent
+EXECUTABLE = "qmail-checkenv"
+OLDEST_LMDB = (0, 9, 24)
+
+
+class Library:
+    """Where a C library's header and static archive are, and how that was found out."""
+
+    def __init__(self, name, module, header, variable, package):
+        self.name = name
+        prefix = os.environ.get(variable)
+        if prefix:
+            self.source = f"{variable}={prefix}"
+            self.include = Path(prefix) / "include"
+            self.lib = Path(prefix) / "lib"
+        else:
+            self.source = "pkg-config"
+            self.include = self._ask(module, "includedir")
+            self.lib = self._ask(module, "libdir")
+        if self.include is None or not (self.include / header).exists():
+            raise SystemExit(
+                f"fastgrey: {name} not found ({header}, looked by {self.source}). Either install it so that pkg-config "
+                f"finds it (Debian: apt-get install {package} pkg-config), or set {variable} to the directory that "
+                f"has include/{header}."
+            )
+        self.header = self.include / header
+        self.text = self.header.read_text(errors="replace")
+
+    @staticmethod
+    def _ask(module, variable):
+        try:
+            answer = subprocess.run(
+                ["pkg-config", f"--variable={variable}", module], capture_output=True, text=True, check=True
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return Path(answer) if answer else Path(sysconfig.get_config_var("prefix") or "/usr") / "include"
+
+    def macro(self, name):
+        return re.search(rf"#define\s+{name}\s+(\d+)", self.text)[1]
+
+
+def find_lmdb():
+    """LMDB, refused where the hook could not run safely on it."""
+    lmdb = Library("LMDB", "lmdb", "lmdb.h", "FASTGREY_LMDB_PREFIX", "liblmdb-dev")
+    version = tuple(int(lmdb.macro(f"MDB_VERSION_{part}")) for part in ("MAJOR", "MINOR", "PATCH"))
+    shown = ".".join(map(str, version))
+    remedy = "Set FASTGREY_LMDB_PREFIX to the prefix of a good one: 0.9.24, 0.9.25, or 0.9.32 and later 0.9 releases."
+    archives = [lmdb.lib / "liblmdb.a"] if lmdb.lib else []
+    archives += sorted(lmdb.lib.glob("*/liblmdb.a")) if lmdb.lib and lmdb.lib.exists() else []
+    archive = next((path for path in archives if path.exists()), None)
+    if archive is None:
+        raise SystemExit(
+            f"fastgrey: no liblmdb.a under {lmdb.lib}; the executable is linked statically. Install the static "
+            "library (Debian: apt-get install liblmdb-dev), or set FASTGREY_LMDB_PREFIX to a prefix with lib/liblmdb.a."
+        )
+    if version < OLDEST_LMDB:
+        raise SystemExit(f"fastgrey: LMDB {shown} is older than 0.9.24, the oldest it is tested with. {remedy}")
+    if (0, 9, 26) <= version <= (0, 9, 31):
+        raise SystemExit(
+            f"fastgrey: LMDB {shown} destroys the locks that processes share when one of them closes (ITS#9278, undone "
+            f"in 0.9.32 by ITS#10095); hooks that come and go all the time cannot use it. {remedy}"
+        )
+    if version >= (0, 9, 70):
+        raise SystemExit(f"fastgrey: LMDB {shown} has another file format than 0.9. {remedy}")
+    content = archive.read_bytes()
+    if f"LMDB {shown}:".encode() not in content:
+        raise SystemExit(f"fastgrey: {archive} is not the LMDB {shown} of {lmdb.header}. {remedy}")
+    if b"pthread_mutex_consistent" not in content:
+        raise SystemExit(
+            f"fastgrey: {archive} was built without robust mutexes; a hook killed at the wrong moment would stop all "
+            f"others. {remedy}"
+        )
+    lmdb.archive = archive
+    print(f"fastgrey: LMDB {shown} ({archive}, by {lmdb.source})", flush=True)
+    return lmdb
+
+
+def find_xxhash():
+    """xxHash; only its header is used."""
+    xxhash = Library("xxHash", "libxxhash", "xxhash.h", "FASTGREY_XXHASH_PREFIX", "libxxhash-dev")
+    shown = ".".join(xxhash.macro(f"XXH_VERSION_{part}") for part in ("MAJOR", "MINOR", "RELEASE"))
+    if tuple(map(int, shown.split("."))) < (0, 8, 0):
+        raise SystemExit(
+            f"fastgrey: xxHash {shown} has no stable XXH3. Set FASTGREY_XXHASH_PREFIX to the prefix of 0.8.0 or later."
+        )
+    print(f"fastgrey: xxHash {shown} ({xxhash.header}, by {xxhash.source})", flush=True)
+    return xxhash
+
+
+LMDB = find_lmdb()
+XXHASH = find_xxhash()
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+INCLUDES = [str(LMDB.include), str(XXHASH.include)]
+# Sources that a pyx file is assembled from: without them a change to one would not be built.
+PARTS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "fastgrey").glob("*/*.p[xy][id]"))]
+CYTHON = {"include_path": [str(ROOT)], "language_level": 3}
+
+
+class BuildNative(Command):
+    """Link qmail-checkenv: cythonized like the extension, static, without Python.
+
+    The link is the test of that: --gc-sections drops what main does not reach, and whatever of Python is still wanted
+    then is an undefined symbol.
+    """
+
+    description = "build the freestanding executable"
+    user_options = []
+    editable_mode = False
+
+    def initialize_options(self):
+        self.build_scripts = None
+        self.build_temp = None
+
+    def finalize_options(self):
+        self.set_undefined_options("build", ("build_scripts", "build_scripts"), ("build_temp", "build_temp"))
+
+    def run(self):
+        work = Path(self.build_temp) / "native"
+        work.mkdir(parents=True, exist_ok=True)
+        module = Extension("fastgrey.checkenv", ["fastgrey/checkenv.pyx"], depends=PARTS)
+        source = cythonize([module], build_dir=str(work), **CYTHON)[0].sources[0]
+        compiler = os.environ.get("CC", "cc").split()
+        flags = os.environ.get("CFLAGS", "-O2 -g").split()
+        define = [f'-DFASTGREY_VERSION="{VERSION}"']
+        if os.environ.get("FASTGREY_DEFAULT_STORE"):
+            define.append(f'-DFASTGREY_DEFAULT_STORE="{os.environ["FASTGREY_DEFAULT_STORE"]}"')
+        python = [f"-I{sysconfig.get_path(name)}" for name in ("include", "platinclude")]
+        target = Path(self.build_scripts) / EXECUTABLE
+        target.parent.mkdir(parents=True, exist_ok=True)
+        compile_command = [
+            *compiler, *flags, "-fno-pie", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", *define,
+            *(f"-I{path}" for path in INCLUDES), *python, "-c", str(source), "-o", str(work / "checkenv.o"),
+        ]
+        link_command = [
+            *compiler, *os.environ.get("LDFLAGS", "").split(), "-static", "-no-pie", "-Wl,--gc-sections",
+            str(work / "checkenv.o"), str(LMDB.archive), "-lpthread", "-o", str(work / EXECUTABLE),
+        ]
+        for command in (compile_command, link_command):
+            self.announce(" ".join(command), level=2)
+            subprocess.run(command, check=True)
+        self._refuse_python(work / EXECUTABLE)
+        subprocess.run(["strip", "-o", str(target), str(work / EXECUTABLE)], check=True)
+        target.chmod(0o755)
+
+    @staticmethod
+    def _refuse_python(executable):
+        """Python constants are pointers that only module initialisation fills: they link, and are NULL."""
+        symbols = subprocess.run(["nm", str(executable)], capture_output=True, text=True, check=True).stdout
+        python = [line.split()[-1] for line in symbols.splitlines() if re.search(r"\bPy|__pyx_mstate|pyx_string", line)]
+        if python:
+            raise SystemExit(f"fastgrey: the executable refers to Python ({', '.join(python[:5])}); keep the core pure")
+
+    def get_source_files(self):
+        return ["fastgrey/checkenv.pyx", *PARTS]
+
+    def get_outputs(self):
+        return [str(Path(self.build_scripts) / EXECUTABLE)]
+
+    def get_output_mapping(self):
+        return {}
+
+
+class Build(build):
+    sub_commands = [*build.sub_commands, ("build_native", None)]
+
+
+class Install(install):
+    # Without scripts among the metadata, setuptools would leave the executable in the build directory.
+    sub_commands = [(name, None if name == "install_scripts" else test) for name, test in install.sub_commands]
+
+
+core = Extension(
+    "fastgrey._core",
+    ["fastgrey/_core.pyx"],
+    include_dirs=INCLUDES,
+    depends=PARTS,
+    libraries=["lmdb"],
+    library_dirs=[str(LMDB.archive.parent)],
+    runtime_library_dirs=[str(LMDB.archive.parent)] if LMDB.source != "pkg-config" else [],
+)
+
+setup(
+    ext_modules=cythonize([core], build_dir="build", **CYTHON),
+    cmdclass={"build": Build, "build_native": BuildNative, "install": Install},
+)

@@ -1,0 +1,94 @@
+"""Fixtures that more than one kind of test uses."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import fastgrey
+from fastgrey import directory
+
+BIN = Path(sys.executable).parent
+HOOK = BIN / "qmail-checkenv"
+FASTGREY = BIN / "fastgrey"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def no_outer_environment(monkeypatch):
+    """What the tests' own environment says of mail must not reach the programs under test."""
+    for name in ("FASTGREY_STORE", "TCPREMOTEIP", "TCP6REMOTEIP", "TCPREMOTEHOST", "RELAYCLIENT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where a test makes its store."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def make_store(path):
+    """Make the store of the test, with settings as the command line takes them."""
+
+    def make(*assignments, group=None):
+        fastgrey.create(path, fastgrey.settings.parse_assignments(assignments), group)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def run_hook(path):
+    """Run the real executable; gives status, line (standard error) and its first words."""
+
+    def run(sender="a@example.org", recipient="b@example.net", client="192.0.2.1", env=None, argv=None, **options):
+        environment = {"FASTGREY_STORE": str(path)}
+        if client is not None:
+            environment["TCPREMOTEIP"] = client
+        environment |= env or {}
+        done = subprocess.run(
+            [HOOK, sender, recipient] if argv is None else [HOOK, *argv],
+            env=environment, capture_output=True, timeout=60, **options,
+        )
+        assert done.stdout == b""
+        line = done.stderr.decode("ascii")
+        return SimpleNamespace(status=done.returncode, line=line, words=line.split()[1:3])
+
+    return run
+
+
+@pytest.fixture
+def run_fastgrey(path):
+    """Run the real command; gives the finished process, its texts decoded."""
+
+    def run(*arguments, env=None, **options):
+        environment = {"PATH": os.environ["PATH"], "FASTGREY_STORE": str(path), "LC_ALL": "C.UTF-8"} | (env or {})
+        return subprocess.run([FASTGREY, *arguments], env=environment, capture_output=True, text=True, timeout=120,
+                              **options)
+
+    return run
+
+
+@pytest.fixture
+def pending_path(path):
+    """Where the strangers of this boot are."""
+    return path / f"pending.{directory.boot_id()}"
+
+
+@pytest.fixture
+def envelopes():
+    """The real envelopes beside the project; without them the test is skipped."""
+    name = SHARED / "data" / "envelopes.tsv"
+    if not name.exists():
+        pytest.skip(f"no {name}")
+    return name
+
+
+def remove(path):
+    """Remove a file or a tree."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
