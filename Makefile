@@ -12,7 +12,7 @@ PIP = $(VENV)/bin/pip --disable-pip-version-check install --quiet
 
 build: $(VENV)/built
 
-demo: build $(VENV)/demo-tools
+demo: build
 	$(VENV)/bin/python contrib/demo/demo.py
 
 test: build $(VENV)/test-tools
@@ -43,9 +43,6 @@ $(VENV)/built: $(SOURCES) | packages $(VENV)/bin/pip
 	$(PIP) --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/demo-tools: pyproject.toml | $(VENV)/built
-	$(PIP) 'aiosmtpd>=1.4.4,<2'
-	@touch $@
 
 $(VENV)/test-tools: pyproject.toml | $(VENV)/built
 	$(PIP) --no-build-isolation --editable '.[test]'

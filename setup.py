@@ -152,6 +152,8 @@ class BuildNative(Command):
         ]
         link_command = [
             *compiler, *os.environ.get("LDFLAGS", "").split(), "-static", "-no-pie", "-Wl,--gc-sections",
+            # Fewer segments, fewer maps to make and to tear down: 0.08 of an empty exec (bench/hook.py).
+            "-Wl,-z,norelro", "-Wl,-z,noseparate-code",
             str(work / "checkenv.o"), str(LMDB.archive), "-lpthread", "-o", str(work / EXECUTABLE),
         ]
         for command in (compile_command, link_command):

@@ -127,7 +127,7 @@ cdef int generation_create(StoreState *s, const char *path, Head *head) noexcept
     """Leave a new generation open in s, its tables made and its head written and flushed."""
     cdef MDB_txn *txn = NULL
     cdef int kind, rc
-    rc = environment_open(&s.passed, path, 0)
+    rc = environment_open(&s.passed, path, 0, PASSED_TABLES)
     if rc == 0:
         rc = environment_write(&s.passed, &txn)
     if rc != 0:
@@ -360,7 +360,7 @@ cdef class Store:
             rc = environment_read(&self.state.pending, &txn)
             if rc == 0:
                 # From time 0 no partition is in the past.
-                rc = partitions_list(txn, 0, 0, &parts)
+                rc = partitions_list(&self.state, txn, 0, 0, &parts)
                 found = []
                 for i in range(parts.size if rc == 0 else 0):
                     mdb_stat(txn, parts.items[i].dbi, &stat)

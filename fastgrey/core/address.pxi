@@ -49,7 +49,9 @@ cdef size_t drop_batv(unsigned char *p, size_t n) noexcept nogil:
             return cut_front(p, n, 0, i + 1)
     elif n > 6 and memcmp(p, b"btv1==", 6) == 0:
         i = find(p, 6, n, c"=")
-        if 6 < i and i + 2 < n and p[i + 1] == c"=":
+        while i + 1 < n and p[i + 1] != c"=":
+            i = find(p, i + 1, n, c"=")
+        if 6 < i and i + 2 < n:
             return cut_front(p, n, 0, i + 2)
     return n
 

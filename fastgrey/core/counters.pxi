@@ -2,6 +2,7 @@
 
 cdef enum:
     COUNTERS_VERSION = 1
+    COUNTERS_HEADER = 16
     # action * REASONS + reason, then these.
     COUNT_PROMOTED = 48
     COUNT_REFRESHED = 49
@@ -21,18 +22,15 @@ cdef packed struct CounterPage:
 
 cdef CounterPage *counters_map(const char *path) noexcept nogil:
     """Map the page; NULL where it is missing or unusable, and then nothing is counted."""
-    cdef stat_t status
-    cdef void *page
+    cdef char header[COUNTERS_HEADER]
+    cdef void *page = MAP_FAILED
     cdef int fd = open(path, O_RDWR | O_CLOEXEC)
     if fd < 0:
         return NULL
-    page = NULL
-    if fstat(fd, &status) == 0 and status.st_size >= PAGE:
+    # Read, not looked at through the map: the first touch of a mapped page is then the write of a counter, and one
+    # fault does for both. A file that has a header has the whole page behind it, be it only as zeros.
+    if (pread(fd, header, COUNTERS_HEADER, 0) == COUNTERS_HEADER and memcmp(header, b"fgstats\0", 8) == 0
+            and (<CounterPage *>header).version == COUNTERS_VERSION):
         page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-        if page == MAP_FAILED:
-            page = NULL
     close(fd)
-    if page != NULL and (memcmp(page, b"fgstats\0", 8) != 0 or (<CounterPage *>page).version != COUNTERS_VERSION):
-        munmap(page, PAGE)
-        page = NULL
-    return <CounterPage *>page
+    return NULL if page == MAP_FAILED else <CounterPage *>page

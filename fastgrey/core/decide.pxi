@@ -16,9 +16,18 @@ cdef void defer(StoreState *s, VerdictState *v, int reason, int64_t wait) noexce
 
 cdef bint defers_on_error(StoreState *s) noexcept nogil:
     """The setting on_error, from where it can still be read."""
-    if s.head_txn:
+    if s.head.version:
         return s.head.settings.defer_on_error != 0
     return s.counters != NULL and s.counters.defer_on_error != 0
+
+
+cdef void decide_error(StoreState *s, VerdictState *v, int fault) noexcept nogil:
+    v.fault = fault
+    v.error = s.error
+    if defers_on_error(s):
+        defer(s, v, ERROR, 0)
+    else:
+        answer(v, ACCEPT, ERROR, 0)
 
 
 cdef int decide_known(StoreState *s, const Request *q, Envelope *e, VerdictState *v, bint *decided) noexcept nogil:
@@ -110,7 +119,3 @@ cdef void decide(StoreState *s, const Request *q, VerdictState *v) noexcept nogi
         count(s, v.action * REASONS + v.reason)
 
 
-cdef void decide_error(StoreState *s, VerdictState *v, int fault) noexcept nogil:
-    answer(v, DEFER if defers_on_error(s) else ACCEPT, ERROR, 0)
-    v.fault = fault
-    v.error = s.error

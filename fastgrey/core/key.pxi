@@ -72,3 +72,12 @@ cdef void key_pair(const Envelope *e, const unsigned char *secret, unsigned char
     material_add(&m, e.sender.text, e.sender.size)
     material_add(&m, e.recipient.text, e.recipient.size)
     material_key(&m, secret, key)
+
+
+cdef void key_waiting(const Envelope *e, int place, const unsigned char *secret, unsigned char *key) noexcept nogil:
+    """Key of a triplet in pending: half the key of its pair, half its own. All that one request writes then stands
+    side by side, in one page to copy and write instead of two or three."""
+    cdef unsigned char triplet[KEY_SIZE]
+    key_triplet(e, place, secret, triplet)
+    key_pair(e, secret, key)
+    memcpy(key + KEY_SIZE // 2, triplet, KEY_SIZE // 2)

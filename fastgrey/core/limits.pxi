@@ -6,12 +6,15 @@ cdef enum:
     NAME_MAX = 1000
     KEY_SIZE = 16
     SECRET_SIZE = 192
-    PATH_MAX_SIZE = 1024
+    PATH_MAX_SIZE = 512
     GENERATION_SIZE = 32
     PAGE = 4096
 
     # The lock file is sparse, so slots nobody uses cost address space only.
     READERS = 8192
+
+    # Handles of named databases; LMDB allocates for every one.
+    PASSED_TABLES = 8
 
     # A write that meets a full map, a resized map or a swapped generation starts over, this often at most.
     TRIES = 16

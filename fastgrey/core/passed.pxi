@@ -45,7 +45,7 @@ cdef int passed_open(StoreState *s, bint writable) noexcept nogil:
         if fault != NO_FAULT:
             return fault
         join(path, sizeof(path), s.path, s.generation)
-        rc = environment_open(&s.passed, path, flags)
+        rc = environment_open(&s.passed, path, flags, PASSED_TABLES)
         # A generation that vanished between the two steps was replaced: look again.
         if rc != ENOENT:
             break

@@ -6,7 +6,12 @@
 
 cdef enum:
     PARTITION_MIN = 3600
-    PARTITIONS = 64
+    # At most looked at. More than three are alive only while the clock stands before times already recorded: in a
+    # replay of unordered envelopes. A handle of each costs every check, so a hook keeps to fewer.
+    PARTITIONS_MAX = 60
+    PARTITIONS_USUAL = 12
+    # Horizons that an expired partition stays in a replay, for a clock that steps back.
+    REPLAY_SLACK = 50
     PARTITION_NAME_SIZE = 48
     # Pages of a partition given up are free only once no reader is older; so many are worth waiting for.
     FREE_PAGES_ENOUGH = 256
@@ -22,13 +27,17 @@ cdef struct Partition:
 # The partitions that may hold live records, the newest first.
 cdef struct Partitions:
     int size
-    Partition items[PARTITIONS]
+    Partition items[PARTITIONS_MAX]
 
 
 cdef struct Sighting:
     uint64_t record
     # Index in Partitions, -1 where there is no record.
     int where
+
+
+cdef int partitions_limit(StoreState *s) noexcept nogil:
+    return PARTITIONS_MAX if s.flags & THROW_AWAY else PARTITIONS_USUAL
 
 
 cdef int64_t pending_horizon(StoreState *s) noexcept nogil:
@@ -116,19 +125,19 @@ cdef int pending_open(StoreState *s) noexcept nogil:
     fault = boot_directory(s, path)
     if fault != NO_FAULT:
         return fault
-    rc = environment_open(&s.pending, path, MDB_NOSYNC)
+    rc = environment_open(&s.pending, path, MDB_NOSYNC, partitions_limit(s) + 2)
     if rc == ENOENT:
         # The group shares what the hook makes, whatever mask the mail server gave it.
         mask = umask(0o007)
         if mkdir(path, 0o770) != 0 and errno != EEXIST:
             rc = errno
         else:
-            rc = environment_open(&s.pending, path, MDB_NOSYNC)
+            rc = environment_open(&s.pending, path, MDB_NOSYNC, partitions_limit(s) + 2)
         umask(mask)
     return NO_FAULT if rc == 0 else fail(s, open_fault(rc), rc)
 
 
-cdef int partitions_list(MDB_txn *txn, int64_t now, int64_t horizon, Partitions *out) noexcept nogil:
+cdef int partitions_list(StoreState *s, MDB_txn *txn, int64_t now, int64_t horizon, Partitions *out) noexcept nogil:
     """Open those that may hold live records. A clock that stepped back finds its records in later ones."""
     cdef MDB_cursor *cursor = NULL
     cdef MDB_dbi names
@@ -142,7 +151,7 @@ cdef int partitions_list(MDB_txn *txn, int64_t now, int64_t horizon, Partitions 
     if rc != 0:
         return rc
     rc = mdb_cursor_get(cursor, &key, &value, MDB_LAST)
-    while rc == 0 and out.size < PARTITIONS:
+    while rc == 0 and out.size < partitions_limit(s):
         p = &out.items[out.size]
         if partition_parse(&key, p) == 0 and not partition_expired(p, now, horizon):
             rc = mdb_dbi_open(txn, p.name, 0, &p.dbi)
@@ -191,11 +200,11 @@ cdef int pending_look(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t no
     out.first = -1
     out.hops = 0
     pair.where = -1
-    rc = partitions_list(txn, now, pending_horizon(s), parts)
+    rc = partitions_list(s, txn, now, pending_horizon(s), parts)
     for place in range(e.places):
         if rc != 0:
             return rc
-        key_triplet(e, place, s.head.secret, key)
+        key_waiting(e, place, s.head.secret, key)
         rc = sight(txn, parts, key, &seen)
         if rc == 0 and seen.where >= 0:
             first = record_time(seen.record)
@@ -278,11 +287,11 @@ cdef int partition_current(StoreState *s, MDB_txn *txn, int64_t now, Partitions 
         if parts.items[i].start == p.start and parts.items[i].length == p.length:
             dbi[0] = parts.items[i].dbi
             return 0
-    rc = partitions_drop(txn, now - horizon, horizon, &dropped)
+    rc = partitions_drop(txn, now - horizon * (REPLAY_SLACK if s.flags & THROW_AWAY else 1), horizon, &dropped)
     if rc != 0:
         return rc
     rc = mdb_dbi_open(txn, p.name, MDB_CREATE, dbi)
-    if rc == 0 and parts.size < PARTITIONS:
+    if rc == 0 and parts.size < PARTITIONS_MAX:
         p.dbi = dbi[0]
         parts.items[parts.size] = p
         parts.size += 1
@@ -304,7 +313,7 @@ cdef int pending_write(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t n
         return rc
     for place in range(e.places):
         if rc == 0:
-            key_triplet(e, place, s.head.secret, key)
+            key_waiting(e, place, s.head.secret, key)
             rc = pending_put(txn, current, key, record_pack(now, 1))
     return rc
 

@@ -147,7 +147,7 @@ cdef const char *fault_remedy(int fault) noexcept nogil:
     elif fault == BAD_CLOCK:
         return b"set the clock"
     elif fault == PATH_TOO_LONG:
-        return b"set FASTGREY_STORE to a path of fewer than 900 bytes"
+        return b"set FASTGREY_STORE to a path of fewer than 390 bytes"
     elif fault == NO_STORE:
         return b"make one with: fastgrey init, or set FASTGREY_STORE"
     elif fault == OTHER_VERSION:

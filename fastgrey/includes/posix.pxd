@@ -14,19 +14,21 @@ cdef extern from "unistd.h" nogil:
     char **environ
     int close(int fd)
     ssize_t read(int fd, void *data, size_t size)
+    ssize_t pread(int fd, void *data, size_t size, long offset)
     ssize_t write(int fd, const void *data, size_t size)
     ssize_t readlink(const char *path, char *target, size_t size)
     unsigned int alarm(unsigned int seconds)
     int getpid()
     void _exit(int code)
+    long syscall(long number, ...)
+
+cdef extern from "sys/syscall.h" nogil:
+    long SYS_clock_gettime
 
 cdef extern from "sys/types.h" nogil:
     ctypedef unsigned int mode_t
 
 cdef extern from "sys/stat.h" nogil:
-    cdef struct stat_t "stat":
-        long st_size
-    int fstat(int fd, stat_t *out)
     int mkdir(const char *path, mode_t mode)
     mode_t umask(mode_t mask)
 
@@ -57,7 +59,6 @@ cdef extern from "time.h" nogil:
         time_t tv_sec
         long tv_nsec
     int CLOCK_REALTIME
-    int clock_gettime(int clock, timespec *out)
 
 cdef extern from "arpa/inet.h" nogil:
     int AF_INET, AF_INET6
