@@ -15,6 +15,7 @@ from Cython.Build import cythonize
 from setuptools import Command, Extension, setup
 from setuptools.command.build import build
 from setuptools.command.install import install
+from setuptools.command.install_scripts import install_scripts
 
 ROOT = Path(__file__).resolve().parent
 EXECUTABLE = "qmail-checkenv"
@@ -52,7 +53,7 @@ class Library:
             ).stdout.strip()
         except (OSError, subprocess.CalledProcessError):
             return None
-        return Path(answer) if answer else Path(sysconfig.get_config_var("prefix") or "/usr") / "include"
+        return Path(answer) if answer else None
 
     def macro(self, name):
         return re.search(rf"#define\s+{name}\s+(\d+)", self.text)[1]
@@ -123,7 +124,7 @@ class BuildNative(Command):
     """
 
     description = "build the freestanding executable"
-    user_options = []
+    user_options = [("build-scripts=", None, "directory for the executable")]
     editable_mode = False
 
     def initialize_options(self):
@@ -186,8 +187,17 @@ class Build(build):
 
 
 class Install(install):
-    # Without scripts among the metadata, setuptools would leave the executable in the build directory.
     sub_commands = [(name, None if name == "install_scripts" else test) for name, test in install.sub_commands]
+
+
+class InstallScripts(install_scripts):
+    def run(self):
+        super().run()
+        # Setuptools copies the scripts it knows by name, and would read a binary as text.
+        target = Path(self.install_dir) / EXECUTABLE
+        self.mkpath(str(target.parent))
+        self.copy_file(str(Path(self.build_dir) / EXECUTABLE), str(target))
+        self.outfiles.append(str(target))
 
 
 core = Extension(
@@ -202,5 +212,5 @@ core = Extension(
 
 setup(
     ext_modules=cythonize([core], build_dir="build", **CYTHON),
-    cmdclass={"build": Build, "build_native": BuildNative, "install": Install},
+    cmdclass={"build": Build, "build_native": BuildNative, "install": Install, "install_scripts": InstallScripts},
 )

@@ -324,11 +324,13 @@ cdef class Store:
                     verdicts[f"{ACTION_NAMES[action]} {REASON_NAMES[reason]}"] = number
         return {
             "verdicts": verdicts,
-            "promoted": fastgrey_counted(&page.slots[COUNT_PROMOTED]),
-            "refreshed": fastgrey_counted(&page.slots[COUNT_REFRESHED]),
-            "not refreshed": fastgrey_counted(&page.slots[COUNT_NOT_REFRESHED]),
-            "not recorded": fastgrey_counted(&page.slots[COUNT_NOT_RECORDED]),
-            "partitions given up": fastgrey_counted(&page.slots[COUNT_GIVEN_UP]),
+            "events": {
+                "promoted": fastgrey_counted(&page.slots[COUNT_PROMOTED]),
+                "refreshed": fastgrey_counted(&page.slots[COUNT_REFRESHED]),
+                "not refreshed": fastgrey_counted(&page.slots[COUNT_NOT_REFRESHED]),
+                "not recorded": fastgrey_counted(&page.slots[COUNT_NOT_RECORDED]),
+                "partitions given up": fastgrey_counted(&page.slots[COUNT_GIVEN_UP]),
+            },
             "defer_on_error": bool(page.defer_on_error),
         }
 
@@ -343,6 +345,32 @@ cdef class Store:
             for kind in range(4):
                 mdb_stat(txn, self.state.known[kind], &stat)
                 numbers[kind_name(kind).decode()] = stat.ms_entries
+            environment_read_end(&self.state.passed)
+            return numbers
+
+    def alive(self, now: int):
+        """Number of known records by kind that have not expired at the Unix time now. Goes through all of them."""
+        cdef MDB_txn *txn = NULL
+        cdef MDB_cursor *cursor = NULL
+        cdef MDB_val key, value
+        cdef int64_t when = now
+        cdef size_t number
+        cdef int kind, rc
+        self._usable()
+        with self.lock:
+            self._raise(passed_read(&self.state, &txn))
+            numbers = {}
+            for kind in range(4):
+                number = 0
+                with nogil:
+                    rc = mdb_cursor_open(txn, self.state.known[kind], &cursor)
+                    if rc == 0:
+                        rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)
+                        while rc == 0:
+                            number += value_alive(&self.state, &value, when)
+                            rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
+                        mdb_cursor_close(cursor)
+                numbers[kind_name(kind).decode()] = number
             environment_read_end(&self.state.passed)
             return numbers
 

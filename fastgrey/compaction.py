@@ -55,6 +55,14 @@ def compact(path: str, now: int | None = None, progress: Progress | None = None)
     return summary
 
 
+def foretell(path: str, now: int | None = None) -> dict[str, int]:
+    """What a compaction would keep and drop: numbers of records alive and expired. Writes nothing."""
+    moment = int(time.time()) if now is None else now
+    with directory.open_store(path) as store:
+        alive = sum(store.alive(moment).values())
+        return {"alive": alive, "expired": sum(store.known().values()) - alive}
+
+
 @contextmanager
 def _alone(root: Path):
     """Hold the lock of compaction. The kernel frees it when its holder dies."""

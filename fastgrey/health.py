@@ -118,8 +118,8 @@ def _counters(store: _core.Store) -> list[Finding]:
         ("not recorded", "raise pending_size with: fastgrey init --set pending_size=SIZE"),
         ("not refreshed", "look for write errors in the log of the hook"),
     ):
-        if counters[name]:
-            found.append(Finding("doubt", f"{name}: {counters[name]} since the store was made", remedy))
+        if counters["events"][name]:
+            found.append(Finding("doubt", f"{name}: {counters['events'][name]} since the store was made", remedy))
     errors = sum(number for name, number in counters["verdicts"].items() if name.endswith(" error"))
     if errors:
         found.append(Finding("doubt", f"{errors} checks ended as error since the store was made",

@@ -6,19 +6,24 @@ import sys
 import click
 
 from fastgrey import compaction
-from fastgrey.cli.common import bytes_shown, json_option, print_rows, store_option, store_path
+from fastgrey.cli.common import bytes_shown, dry_run_option, json_option, print_rows, store_option, store_path
 
 
 @click.command()
 @store_option
+@dry_run_option
 @json_option
-def compact(store: str | None, as_json: bool) -> None:
+def compact(store: str | None, dry_run: bool, as_json: bool) -> None:
     """Drop what expired and pack the rest, while hooks run.
 
     Writes a new generation, verifies it, puts it in force and keeps the one before. With --json, progress and result
     are JSON objects, one a line.
     """
     path = store_path(store)
+    if dry_run:
+        facts = compaction.foretell(path)
+        click.echo(json.dumps(facts)) if as_json else print_rows(facts.items())
+        return
     bar = _Bar() if sys.stderr.isatty() and not as_json else None
     summary = compaction.compact(path, progress=_records if as_json else bar)
     if bar:

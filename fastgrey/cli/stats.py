@@ -36,7 +36,7 @@ def collect(path: str) -> dict:
     """Everything that stats shows, as JSON has it."""
     with directory.open_store(path) as store:
         head = store.head()
-        counters = store.counters() or {"verdicts": {}, "defer_on_error": None}
+        counters = store.counters() or {"verdicts": {}, "events": {}}
         partitions = store.partitions()
         known = store.known()
     root = Path(path)
@@ -46,8 +46,8 @@ def collect(path: str) -> dict:
         "generation": head["generation"],
         "made": date(head["made"]),
         "settings": settings.show(dict(zip(settings.BY_NAME, head["settings"], strict=True))),
-        "verdicts": counters.pop("verdicts"),
-        "events": {name: number for name, number in counters.items() if name != "defer_on_error"},
+        "verdicts": counters["verdicts"],
+        "events": counters["events"],
         "known": known,
         "pending": [{"from": date(p["start"]), "until": date(p["start"] + p["length"]), "records": p["records"]}
                     for p in partitions],

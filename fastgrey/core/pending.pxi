@@ -365,16 +365,24 @@ cdef int give_up_oldest(StoreState *s, int *notes) noexcept nogil:
     """Make room in a full map: give up the oldest partition, were it the current one. A stranger then waits once more;
     were nothing given up, no stranger could be recorded until the flood's partition expires."""
     cdef MDB_txn *txn = NULL
-    cdef size_t pages = 0
+    cdef size_t pages = 0, number = 0
     cdef int rc = environment_resize(&s.pending, <size_t>s.head.settings.pending_size)
     if rc == 0:
-        rc = environment_write(&s.pending, &txn)
+        rc = environment_read(&s.pending, &txn)
+    if rc == 0:
+        # LMDB shows its free list to readers only.
+        rc = free_pages(txn, &pages)
+        number = mdb_txn_id(txn)
+        environment_read_end(&s.pending)
+    if rc != 0 or pages >= FREE_PAGES_ENOUGH:
+        return rc
+    rc = environment_write(&s.pending, &txn)
     if rc != 0:
         return rc
-    rc = free_pages(txn, &pages)
-    if rc != 0 or pages >= FREE_PAGES_ENOUGH:
+    if mdb_txn_id(txn) != number + 1:
+        # Somebody committed meanwhile, perhaps the same.
         mdb_txn_abort(txn)
-        return rc
+        return 0
     rc = drop_oldest(txn)
     if rc != 0:
         mdb_txn_abort(txn)

@@ -1,0 +1,130 @@
+"""What qmail-checkenv is made of: static, native, without Python, and carried by wheel and source tree alike."""
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from conftest import HOOK
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+OLD_LMDB = "#define MDB_VERSION_MAJOR 0\n#define MDB_VERSION_MINOR 9\n#define MDB_VERSION_PATCH {}\n"
+
+
+def output(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_is_static_elf():
+    assert HOOK.read_bytes()[:4] == b"\x7fELF"
+    headers = output("readelf", "--wide", "--program-headers", str(HOOK))
+    assert "LOAD" in headers
+    assert "INTERP" not in headers
+    assert "DYNAMIC" not in headers
+
+
+def test_has_nothing_of_python():
+    content = HOOK.read_bytes()
+    assert b"libpython" not in content
+    assert re.search(rb"Py(Object|Err|Unicode|Exc|Init)_", content) is None
+
+
+def link(tree, target):
+    """Build the executable alone, from the sources in tree."""
+    return subprocess.run([sys.executable, "setup.py", "-q", "build_native", "--build-scripts", str(target)],
+                          cwd=tree, capture_output=True, text=True)
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """A copy of all that the build reads."""
+    copy = tmp_path / "source"
+    shutil.copytree(ROOT / "fastgrey", copy / "fastgrey", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    return copy
+
+
+def test_link_has_no_python_symbol(sources, tmp_path):
+    build = link(sources, tmp_path)
+    assert build.returncode == 0, build.stderr
+    (linked,) = sources.glob("build/**/native/qmail-checkenv")
+    names = [line.split()[-1] for line in output("nm", str(linked)).splitlines()]
+    assert "main" in names
+    assert [name for name in names if name.startswith(("Py", "_Py", "__pyx_mstate", "__pyx_pymod"))] == []
+
+
+def test_build_refuses_a_core_that_is_not_pure(sources, tmp_path):
+    """A Python constant in the core links, and would be NULL when the executable runs."""
+    head = sources / "fastgrey" / "core" / "head.pxi"
+    text = head.read_text()
+    impure = text.replace("key.mv_data = <void *>name", 'key.mv_data = <void *>b"head"')
+    assert impure != text
+    head.write_text(impure)
+    build = link(sources, tmp_path)
+    assert build.returncode != 0
+    assert "the executable refers to Python" in build.stderr
+    assert not (tmp_path / "qmail-checkenv").exists()
+
+
+def test_wheel_carries_the_executable(sources, tmp_path):
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+                    "--wheel-dir", str(tmp_path), str(sources)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("fastgrey-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (script,) = [name for name in names if name.endswith(".data/scripts/qmail-checkenv")]
+        assert archive.read(script)[:4] == b"\x7fELF"
+        assert archive.getinfo(script).external_attr >> 16 & 0o111
+        assert any(re.fullmatch(r"fastgrey/_core\..*\.so", name) for name in names)
+        assert {"fastgrey/py.typed", "fastgrey/_core.pyi"} <= set(names)
+        assert [name for name in names if name.endswith(".c")] == []
+
+
+def test_version():
+    assert re.fullmatch(r"qmail-checkenv \d+\.\d+\.\d+, LMDB 0\.9\.\d+.*\n", output(str(HOOK), "--version"))
+
+
+@pytest.mark.parametrize(("patch", "content", "why"), [
+    (23, b"", "older than 0.9.24"),
+    (26, b"", "ITS#9278"),
+    (31, b"", "ITS#9278"),
+    (70, b"", "another file format"),
+    (33, b"LMDB 0.9.24: pthread_mutex_consistent", "is not the LMDB 0.9.33"),
+    (33, b"LMDB 0.9.33: ", "robust mutexes"),
+])
+def test_build_refuses_an_lmdb_that_is_not_safe(sources, tmp_path, monkeypatch, patch, content, why):
+    prefix = tmp_path / "prefix"
+    (prefix / "include").mkdir(parents=True)
+    (prefix / "lib").mkdir()
+    (prefix / "include" / "lmdb.h").write_text(OLD_LMDB.format(patch))
+    (prefix / "lib" / "liblmdb.a").write_bytes(content)
+    monkeypatch.setenv("FASTGREY_LMDB_PREFIX", str(prefix))
+    build = link(sources, tmp_path)
+    assert build.returncode != 0
+    assert why in build.stderr
+    assert "FASTGREY_LMDB_PREFIX" in build.stderr
+    assert "Traceback" not in build.stderr
+
+
+@pytest.mark.parametrize(("variable", "package"), [
+    ("FASTGREY_LMDB_PREFIX", "liblmdb-dev"), ("FASTGREY_XXHASH_PREFIX", "libxxhash-dev"),
+])
+def test_build_names_both_remedies(sources, tmp_path, monkeypatch, variable, package):
+    monkeypatch.setenv("PKG_CONFIG_LIBDIR", str(tmp_path))
+    if variable == "FASTGREY_XXHASH_PREFIX":
+        monkeypatch.setenv("FASTGREY_LMDB_PREFIX", "/usr")
+    build = link(sources, tmp_path)
+    assert build.returncode != 0
+    assert f"apt-get install {package}" in build.stderr
+    assert variable in build.stderr
+
+
+def test_build_says_which_lmdb(sources, tmp_path):
+    assert re.search(r"^fastgrey: LMDB 0\.9\.\d+ \(.*liblmdb\.a, by pkg-config\)$", link(sources, tmp_path).stdout, re.M)
