@@ -366,6 +366,7 @@ cdef int give_up_oldest(StoreState *s, int *notes) noexcept nogil:
     were nothing given up, no stranger could be recorded until the flood's partition expires."""
     cdef MDB_txn *txn = NULL
     cdef size_t pages = 0, number = 0
+    cdef timespec pause
     cdef int rc = environment_resize(&s.pending, <size_t>s.head.settings.pending_size)
     if rc == 0:
         rc = environment_read(&s.pending, &txn)
@@ -375,6 +376,10 @@ cdef int give_up_oldest(StoreState *s, int *notes) noexcept nogil:
         number = mdb_txn_id(txn)
         environment_read_end(&s.pending)
     if rc != 0 or pages >= FREE_PAGES_ENOUGH:
+        # A reader older than the last drop still sees these pages; readers live for microseconds.
+        pause.tv_sec = 0
+        pause.tv_nsec = 2_000_000
+        nanosleep(&pause, NULL)
         return rc
     rc = environment_write(&s.pending, &txn)
     if rc != 0:

@@ -59,6 +59,7 @@ cdef extern from "time.h" nogil:
         time_t tv_sec
         long tv_nsec
     int CLOCK_REALTIME
+    int nanosleep(const timespec *wanted, timespec *left)
 
 cdef extern from "arpa/inet.h" nogil:
     int AF_INET, AF_INET6

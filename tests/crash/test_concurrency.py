@@ -1,0 +1,263 @@
+"""Many at once, with real processes: one first-seen time, nothing lost, nobody fails, compaction unnoticed."""
+
+import ast
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import aging
+import fastgrey
+from conftest import HOOK
+from fastgrey import compaction, directory
+
+HERD = """
+import os, sys
+hook, total = sys.argv[1], int(sys.argv[2])
+gate, opener = os.pipe()
+children = []
+for number in range(total):
+    child = os.fork()
+    if child == 0:
+        os.close(opener)
+        os.read(gate, 1)
+        arguments = [a.replace("%", str(number)) for a in sys.argv[3:]]
+        environment = dict(os.environ, TCPREMOTEIP=f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+        if "FIXED_CLIENT" in environment:
+            environment["TCPREMOTEIP"] = environment["FIXED_CLIENT"]
+        os.execve(hook, [hook, *arguments], environment)
+    children.append(child)
+os.close(gate)
+os.close(opener)
+status = {}
+for child in children:
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status[code] = status.get(code, 0) + 1
+print(status)
+"""
+
+
+def herd(path, total, sender, recipient, log, **environment):
+    """Start so many hooks, all waiting at one gate, and open it. Gives exit codes by number, and the log lines."""
+    with open(log, "ab") as errors:
+        done = subprocess.run([sys.executable, "-c", HERD, HOOK, str(total), sender, recipient], stderr=errors,
+                              stdout=subprocess.PIPE, env={"FASTGREY_STORE": str(path), **environment}, timeout=300)
+    assert done.returncode == 0
+    return ast.literal_eval(done.stdout.decode()), log.read_text().splitlines()
+
+
+def verdicts(lines):
+    """Log lines counted by action and reason."""
+    return Counter(" ".join(line.split()[1:3]) for line in lines)
+
+
+def test_64_at_once_on_one_new_triplet(make_store, path, pending_path, tmp_path):
+    make_store("pool_hops=3")
+    status, lines = herd(path, 64, "a@example.org", "b@example.net", tmp_path / "log", FIXED_CLIENT="192.0.2.1")
+    assert status == {111: 64}
+    assert verdicts(lines) == {"defer new": 1, "defer early": 63}
+    (partition,) = aging.records(pending_path).values()
+    triplet, pair = sorted(aging.unpack(value) for value in partition.values())
+    assert (triplet[1], pair[1]) == (1, 1)
+    assert triplet[0] == pair[0]
+
+
+def test_64_retries_at_once_count_once(make_store, path, pending_path, tmp_path):
+    make_store("delay=1m")
+    herd(path, 1, "a@example.org", "b@example.net", tmp_path / "first", FIXED_CLIENT="192.0.2.1")
+    aging.age(path, pending_path, 100)
+    status, lines = herd(path, 64, "a@example.org", "b@example.net", tmp_path / "log", FIXED_CLIENT="192.0.2.1")
+    assert status == {0: 64}
+    assert verdicts(lines)["accept retry"] == 1
+    records = aging.records(path / "passed.000001")
+    for kind in ("client", "domain", "triplet"):
+        assert [aging.unpack(value)[1] for value in records[kind].values()] == [1], kind
+
+
+def test_5000_hooks_at_once(make_store, path, pending_path, tmp_path):
+    """All at the gate together: strangers, then the same as early retries; nobody fails, nothing is lost."""
+    make_store("delay=1h", "pool_hops=0")
+    total = 5000
+    status, lines = herd(path, total, "a%@host%.example", "b@example.net", tmp_path / "first")
+    assert status == {111: total}
+    assert verdicts(lines) == {"defer new": total}
+    (partition,) = aging.records(pending_path).values()
+    assert len(partition) == total
+    status, lines = herd(path, total, "a%@host%.example", "b@example.net", tmp_path / "second")
+    assert status == {111: total}
+    assert verdicts(lines) == {"defer early": total}
+    with fastgrey.open(path) as store:
+        assert store.counters()["verdicts"] == {"defer new": total, "defer early": total}
+
+
+def test_5000_known_and_strangers_at_once(make_store, path, tmp_path):
+    """Every second one known: they pass, whatever the strangers do meanwhile."""
+    make_store("pool_hops=0", "allow_domain_after=0")
+    with fastgrey._core.Store(str(path), throw_away=True) as store:
+        now = int(time.time())
+        for step in (1000, 400):
+            for number in range(0, 5000, 2):
+                store.check(client=f"10.0.{number >> 8}.{number & 255}", sender="a@known.example",
+                            recipient=f"b{number}@example.net", now=now - step)
+        assert store.known()["triplet"] == 2500
+    status, lines = herd(path, 5000, "a@known.example", "b%@example.net", tmp_path / "log")
+    assert status == {0: 2500, 111: 2500}
+    assert verdicts(lines) == {"accept known-triplet": 2500, "defer new": 2500}
+
+
+def test_300_promotions_at_once(make_store, path, pending_path, tmp_path):
+    """Every one waits for the flushes of those before it; all are known afterwards."""
+    make_store("delay=1m", "pool_hops=0")
+    total = 300
+    herd(path, total, "a%@host%.example", "b@example.net", tmp_path / "first")
+    aging.age(path, pending_path, 100)
+    status, lines = herd(path, total, "a%@host%.example", "b@example.net", tmp_path / "second")
+    assert status == {0: total}
+    assert verdicts(lines) == {"accept retry": total}
+    with fastgrey.open(path) as store:
+        assert store.known() == {"client": total, "domain": total, "triplet": total, "pair": 0}
+        assert store.counters()["events"]["promoted"] == total
+
+
+def test_promotions_during_compactions_are_all_kept(make_store, path, tmp_path, run_fastgrey):
+    """Hooks promote without pause while generations follow one another: every one that passed is known at the end."""
+    make_store("delay=0s", "pool_hops=0", "allow_client_after=0", "allow_domain_after=0")
+    environment = {"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"}
+    stop = threading.Event()
+    passed, wrong = [], []
+
+    def promote(worker):
+        number = 0
+        while not stop.is_set():
+            address = f"r{worker}x{number}@example.net"
+            for expected in (b"accept retry", b"accept known-triplet"):
+                done = subprocess.run([HOOK, "a@example.org", address], env=environment, capture_output=True)
+                if b"defer new" in done.stderr:
+                    done = subprocess.run([HOOK, "a@example.org", address], env=environment, capture_output=True)
+                if expected not in done.stderr:
+                    wrong.append(done.stderr)
+            passed.append(address)
+            number += 1
+
+    workers = [threading.Thread(target=promote, args=(worker,)) for worker in range(4)]
+    for worker in workers:
+        worker.start()
+    deadline = time.monotonic() + 8
+    compactions = 0
+    while time.monotonic() < deadline:
+        done = run_fastgrey("compact", "--json")
+        assert done.returncode == 0, done.stderr
+        compactions += 1
+    stop.set()
+    for worker in workers:
+        worker.join(60)
+    assert wrong == []
+    assert compactions >= 10
+    assert len(passed) >= 200
+    with fastgrey.open(path) as store:
+        assert store.known()["triplet"] == len(passed)
+        for address in passed:
+            verdict = store.check(client="192.0.2.1", sender="a@example.org", recipient=address, dry_run=True)
+            assert verdict.reason == "known-triplet", address
+    assert len(directory.generations(path)) == 2
+
+
+def test_long_lived_store_follows_the_swap(make_store, path, run_fastgrey):
+    """A store that is open in another process than the compaction's reads and writes the new generation."""
+    make_store("delay=0s")
+    request = {"client": "192.0.2.1", "sender": "a@example.org", "recipient": "b@example.net"}
+    with fastgrey.open(path) as store:
+        store.check(**request)
+        assert store.check(**request).reason == "retry"
+        for number in range(2, 5):
+            assert run_fastgrey("compact").returncode == 0
+            assert store.check(**request).reason == "known-domain"
+            assert store.head()["generation"] == f"passed.{number:06d}"
+            other = request | {"sender": f"a@{number}.example"}
+            store.check(**other)
+            assert store.check(**other).reason == "retry"
+    with fastgrey.open(path) as store:
+        assert store.known()["domain"] == 4
+
+
+COMPACT = "import sys; from fastgrey import compaction\nwhile True: compaction.compact(sys.argv[1])"
+
+
+def test_killed_compactions_leave_a_whole_store(make_store, path):
+    """SIGKILL at random moments: the generation in force is whole, and the next compaction cleans up."""
+    make_store("delay=0s", "allow_client_after=0", "allow_domain_after=0", "pool_hops=0")
+    with fastgrey._core.Store(str(path), throw_away=True) as store:
+        for step in range(2):
+            for number in range(3000):
+                store.check(client="192.0.2.1", sender="a@example.org", recipient=f"{number}@x.example")
+    pick = random.Random(1)
+    request = {"client": "192.0.2.1", "sender": "a@example.org"}
+    for kill in range(30):
+        process = subprocess.Popen([sys.executable, "-c", COMPACT, str(path)])
+        time.sleep(0.15 + pick.random() * 0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with fastgrey.open(path) as store:
+            assert store.known()["triplet"] == 3000 + kill
+            # Writing works at once: no lock is stuck, no note of the dead compaction is in the way.
+            recipient = f"kill{kill}@x.example"
+            store.check(**request, recipient=recipient)
+            assert store.check(**request, recipient=recipient).reason == "retry"
+    summary = compaction.compact(path)
+    assert (summary.alive, summary.expired) == (3030 + 2, 0)
+    assert directory.generations(path) == [summary.generation - 1, summary.generation]
+    assert sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("p")) == [
+        "compaction.lock", "current", "stats"]
+
+
+def test_one_compaction_at_a_time(make_store, path, run_fastgrey):
+    make_store()
+    with compaction._alone(path):
+        done = run_fastgrey("compact")
+    assert done.returncode == 1
+    assert "another compaction" in done.stderr
+    assert run_fastgrey("compact").returncode == 0
+
+
+def test_killed_hooks_leave_no_lock_and_no_hole(make_store, path, pending_path):
+    """Hooks killed at random moments; those after them go on, and what was promised is there."""
+    make_store("delay=0s", "pool_hops=0", "allow_client_after=0", "allow_domain_after=0")
+    pick = random.Random(2)
+    environment = {"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"}
+    passed = []
+    for number in range(400):
+        address = f"{number // 2}@example.net"
+        process = subprocess.Popen([HOOK, "a@example.org", address], env=environment, stderr=subprocess.PIPE)
+        if number % 3:
+            time.sleep(pick.random() * 0.0008)
+            process.send_signal(signal.SIGKILL)
+        line = process.communicate(timeout=30)[1]
+        if process.returncode == 0:
+            assert b"error" not in line
+            passed.append(address)
+        else:
+            assert process.returncode in (111, -signal.SIGKILL)
+    assert len(passed) > 10
+    with fastgrey.open(path) as store:
+        for address in passed:
+            assert store.check(client="192.0.2.1", sender="a@example.org", recipient=address,
+                               dry_run=True).reason == "known-triplet"
+
+
+def test_flood_from_many_processes(make_store, path, pending_path):
+    """Eight processes fill a small pending again and again: nobody errs, and the bound holds."""
+    make_store("pending_size=4M")
+    script = ("import fastgrey, sys\ns = fastgrey.open(sys.argv[1])\nfor n in range(12_000):\n"
+              "    v = s.check(client=f'10.{n % 200}.{int(sys.argv[2])}.1', sender=f'a@h{n}x{sys.argv[2]}.example',"
+              " recipient='b@example.net')\n    assert v.cause is None and v.reason == 'new', v")
+    processes = [subprocess.Popen([sys.executable, "-c", script, str(path), str(number)]) for number in range(8)]
+    assert [process.wait(120) for process in processes] == [0] * 8
+    assert (pending_path / "data.mdb").stat().st_size <= 4 << 20
+    with fastgrey.open(path) as store:
+        counters = store.counters()
+    assert counters["verdicts"] == {"defer new": 96_000}
+    assert counters["events"]["partitions given up"] >= 1
+    assert counters["events"]["not recorded"] == 0
