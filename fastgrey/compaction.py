@@ -3,7 +3,7 @@
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ def compact(path: str, now: int | None = None, progress: Progress | None = None)
     root = Path(path)
     moment = int(time.time()) if now is None else now
     started = time.monotonic()
-    with _alone(root), directory.open_store(path) as store:
+    with directory.open_store(path) as store, _alone(root):
         try:
             summary = _compact(root, store, moment, progress or (lambda step, done, total: None))
         except OSError as error:
@@ -64,7 +64,7 @@ def foretell(path: str, now: int | None = None) -> dict[str, int]:
 
 
 @contextmanager
-def _alone(root: Path):
+def _alone(root: Path) -> Iterator[None]:
     """Hold the lock of compaction. The kernel frees it when its holder dies."""
     try:
         descriptor = os.open(root / "compaction.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)

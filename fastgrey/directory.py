@@ -77,16 +77,28 @@ def _create(root: Path, values: dict[str, int], group: int | None) -> None:
         generation = root / generation_name(1)
         generation.mkdir()
         create_generation(str(generation), 1, os.urandom(SECRET_SIZE), int(time.time()), list(values.values()))
-        write_counters(str(root / "stats"), bool(values["on_error"]))
+        make_counters(root, bool(values["on_error"]))
         flush_directory(generation)
         swap(root, generation.name)
     finally:
         os.umask(mask)
 
 
+def make_counters(root: Path, defer_on_error: bool) -> None:
+    """Put a page of counters, all zero, in place of whatever is there."""
+    mask = os.umask(0o007)
+    try:
+        if (root / "stats").is_dir():
+            raise StoreError(f"{root / 'stats'} is a directory; remove it, and run this again")
+        write_counters(str(root / "stats.new"), defer_on_error)
+        os.replace(root / "stats.new", root / "stats")
+    finally:
+        os.umask(mask)
+
+
 def is_ours(name: str) -> bool:
     """Whether a store may have an entry of this name."""
-    return name in ("stats", "current", "current.new", "compaction.lock") or name.startswith(("passed.", "pending."))
+    return name in ("stats", "stats.new", "current", "current.new", "compaction.lock") or name.startswith(("passed.", "pending."))
 
 
 def generation_name(number: int) -> str:

@@ -111,7 +111,7 @@ def _counters(store: _core.Store) -> list[Finding]:
     counters = store.counters()
     if counters is None:
         return [Finding("wrong", f"the page of counters {store.path}/stats is missing or damaged",
-                        "remove the file and run: fastgrey init")]
+                        "run: fastgrey init")]
     found = []
     for name, remedy in (
         ("partitions given up", "raise pending_size with: fastgrey init --set pending_size=SIZE"),

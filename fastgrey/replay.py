@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from . import directory
 from ._core import Store
@@ -33,10 +33,10 @@ class Envelopes:
             raise EnvelopeError(f"cannot read {name}: {error.strerror}; name a file of envelopes") from None
         self.position = 0
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         if self._file is not sys.stdin.buffer:
             self._file.close()
 

@@ -25,7 +25,7 @@ class Setting:
 
     def parse(self, text: str) -> int:
         """The stored number for text; SettingsError where it is none of this kind or out of range."""
-        number = getattr(self, f"_parse_{self.kind}")(text)
+        number: int | None = getattr(self, f"_parse_{self.kind}")(text)
         if number is None:
             raise SettingsError(f"{self.name} = {text!r}: expected {self.expected()}")
         if self.kind not in ("flag", "choice") and not self.least <= number <= self.most:

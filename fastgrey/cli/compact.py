@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack
 
 import click
 
@@ -49,19 +50,17 @@ def _records(step: str, done: int, total: int) -> None:
 class _Bar:
     """A progress bar a step, on standard error."""
 
-    def __init__(self):
-        self.step = None
-        self.bar = None
+    def __init__(self) -> None:
+        self.step = ""
+        self.open = ExitStack()
 
     def __call__(self, step: str, done: int, total: int) -> None:
         if step != self.step:
             self.end()
             self.step = step
-            self.bar = click.progressbar(length=total, label=step, file=sys.stderr)
+            self.bar = self.open.enter_context(click.progressbar(length=total, label=step, file=sys.stderr))
         self.bar.update(done - self.bar.pos)
 
     def end(self) -> None:
         """Finish the line of the bar."""
-        if self.bar:
-            self.bar.render_finish()
-            self.bar = None
+        self.open.close()

@@ -2,6 +2,7 @@
 
 import grp
 import os
+from pathlib import Path
 
 import click
 
@@ -45,7 +46,7 @@ def _group_id(name: str | None) -> int | None:
         raise SettingsError(f"--group {name}: there is no such group; make it with: groupadd {name}") from None
 
 
-def _change(path: str, values: dict[str, int], group: str | None, dry_run: bool) -> tuple[dict, dict]:
+def _change(path: str, values: dict[str, int], group: str | None, dry_run: bool) -> tuple[dict[str, int], dict[str, int]]:
     if group is not None:
         raise SettingsError(f"--group: {path} exists already; change its group with: chgrp -R {group} {path}")
     with directory.open_store(path) as opened:
@@ -53,10 +54,13 @@ def _change(path: str, values: dict[str, int], group: str | None, dry_run: bool)
         after = before | values
         if after != before and not dry_run:
             opened.configure(list(after.values()))
+        if opened.counters() is None and not dry_run:
+            directory.make_counters(Path(path), bool(after["on_error"]))
+            click.echo(f"fastgrey: the page of counters {path}/stats was lost; counting starts anew", err=True)
     return before, after
 
 
-def _show(path: str, exists: bool, before: dict, after: dict, dry_run: bool, as_json: bool) -> None:
+def _show(path: str, exists: bool, before: dict[str, str], after: dict[str, str], dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json({"store": path, "created": not exists, "dry_run": dry_run, "before": before, "settings": after})
         return

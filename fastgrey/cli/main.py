@@ -20,15 +20,16 @@ COMMANDS = {
 class Commands(click.Group):
     """Imports a command only when it is called, so that each starts as fast as it can."""
 
-    def list_commands(self, context):
+    def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, context, name):
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        return getattr(importlib.import_module(f"fastgrey.cli.{name}"), name)
+        command: click.Command = getattr(importlib.import_module(f"fastgrey.cli.{name}"), name)
+        return command
 
-    def format_commands(self, context, formatter):
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 

@@ -3,12 +3,16 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 
 import click
 
 from fastgrey import replay as replay_
 from fastgrey import settings
 from fastgrey.cli.common import json_option, print_json, print_rows, set_option
+from fastgrey.verdict import Verdict
+
+Row = tuple[int, Verdict]
 
 
 @click.command()
@@ -41,7 +45,7 @@ def replay(file: str, store: str | None, assignments: tuple[str, ...], jsonl: bo
         print_rows([("rows", tally.total()), *tally.most_common()])
 
 
-def _with_progress(rows, envelopes):
+def _with_progress(rows: Iterator[Row], envelopes: replay_.Envelopes) -> Iterator[Row]:
     """The rows again, with a bar on standard error where that is a terminal."""
     if not sys.stderr.isatty() or not envelopes.size:
         yield from rows

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,11 +33,11 @@ def stats(store: str | None, as_json: bool) -> None:
             click.echo("  none")
 
 
-def collect(path: str) -> dict:
+def collect(path: str) -> dict[str, Any]:
     """Everything that stats shows, as JSON has it."""
     with directory.open_store(path) as store:
         head = store.head()
-        counters = store.counters() or {"verdicts": {}, "events": {}}
+        counters = store.counters()
         partitions = store.partitions()
         known = store.known()
     root = Path(path)
@@ -46,8 +47,8 @@ def collect(path: str) -> dict:
         "generation": head["generation"],
         "made": date(head["made"]),
         "settings": settings.show(dict(zip(settings.BY_NAME, head["settings"], strict=True))),
-        "verdicts": counters["verdicts"],
-        "events": counters["events"],
+        "verdicts": counters["verdicts"] if counters else {},
+        "events": counters["events"] if counters else {},
         "known": known,
         "pending": [{"from": date(p["start"]), "until": date(p["start"] + p["length"]), "records": p["records"]}
                     for p in partitions],
