@@ -172,6 +172,8 @@ cdef class Store:
     cdef object lock
     cdef bint closed
     cdef int users
+    # Keeps the number of the directory from being given to another one, by which open() tells stores apart.
+    cdef int anchor
 
     def __cinit__(self, path: str, bint throw_away=False):
         cdef bytes name = os.fsencode(path)
@@ -180,17 +182,24 @@ cdef class Store:
         self.pid = getpid()
         self.lock = threading.RLock()
         self.users = 1
+        self.anchor = -1
         self.throw_away = throw_away
         if throw_away:
             self.state.flags = THROW_AWAY
         self._raise(store_path(&self.state, name))
         with self.lock:
             self._probe()
+        self.anchor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __dealloc__(self):
         # In a child that a fork made, closing would act on locks and slots of the parent.
         if self.pid == getpid() and not self.closed:
-            store_close(&self.state)
+            self._close()
+
+    cdef void _close(self) noexcept:
+        self.closed = True
+        store_close(&self.state)
+        close(self.anchor)
 
     cdef int _raise(self, int fault) except -1:
         if fault != NO_FAULT:
@@ -240,7 +249,9 @@ cdef class Store:
         q.name_trusted = -1 if name_trusted is None else 1 if name_trusted else 0
         q.relay = relay
         q.dry = dry_run
-        q.now = <int64_t>(clock.time() if now is None else now)
+        moment = int(clock.time() if now is None else now)
+        # The core knows what is wrong with -1; other numbers may not fit its type.
+        q.now = moment if 0 <= moment <= TIME_MAX else -1
         with self.lock:
             with nogil:
                 decide(&self.state, &q, &v)
@@ -257,11 +268,14 @@ cdef class Store:
         with self.lock:
             self.users -= 1
             if self.users == 0:
-                self.closed = True
-                store_close(&self.state)
+                self._close()
 
     def _share(self):
         self.users += 1
+
+    def _alone(self):
+        """A context in which no other thread of this process uses the store."""
+        return self.lock
 
     @property
     def is_open(self):

@@ -45,7 +45,7 @@ def compact(path: str, now: int | None = None, progress: Progress | None = None)
     root = Path(path)
     moment = int(time.time()) if now is None else now
     started = time.monotonic()
-    with directory.open_store(path) as store, _alone(root):
+    with directory.open_store(path) as store, _alone(root), store._alone():
         try:
             summary = _compact(root, store, moment, progress or (lambda step, done, total: None))
         except OSError as error:

@@ -38,7 +38,7 @@ def open_store(path: str | os.PathLike[str] | None = None) -> Store:
         raise StoreError(f"cannot open the store {name}: {error.strerror}; make one with: fastgrey init") from None
     key = (status.st_dev, status.st_ino)
     store = _open_stores.get(key)
-    if store is not None and store.is_open and store.path == name:
+    if store is not None and store.is_open:
         store._share()
         return store
     store = _open_stores[key] = Store(name)

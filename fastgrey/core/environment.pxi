@@ -65,6 +65,13 @@ cdef void environment_read_end(Environment *e) noexcept nogil:
         e.reading = False
 
 
+cdef void environment_leave(Environment *e) noexcept nogil:
+    """Give the reader slot back, for a process that ends without closing."""
+    if e.reader != NULL:
+        mdb_txn_abort(e.reader)
+        e.reader = NULL
+
+
 cdef int environment_write(Environment *e, MDB_txn **txn) noexcept nogil:
     cdef int rc = 0, attempt
     environment_read_end(e)

@@ -41,7 +41,7 @@ cdef int exit_code(int action) noexcept nogil:
 
 
 cdef void leave() noexcept nogil:
-    """Log and exit. LMDB is not closed: its readers' slots were given back, and leaving at once is quicker."""
+    """Log and exit. LMDB is not closed: with the reader slots given back the kernel does all else, and quicker."""
     cdef Text t = text_begin(hook.line, LINE_SIZE)
     hook.decided = True
     log_line(&t, &hook.store, &hook.request, &hook.verdict)
@@ -171,5 +171,7 @@ cdef public int main(int argc, char **argv) noexcept nogil:
     if fault != NO_FAULT:
         leave_faulty(fault)
     decide(&hook.store, q, &hook.verdict)
+    environment_leave(&hook.store.passed)
+    environment_leave(&hook.store.pending)
     leave()
     return EXIT_DEFER

@@ -361,7 +361,7 @@ cdef int drop_oldest(MDB_txn *txn) noexcept nogil:
     return mdb_drop(txn, dbi, 1) if rc == 0 else rc
 
 
-cdef int give_up_oldest(StoreState *s, int *notes) noexcept nogil:
+cdef int give_up_oldest(StoreState *s, int attempt, int *notes) noexcept nogil:
     """Make room in a full map: give up the oldest partition, were it the current one. A stranger then waits once more;
     were nothing given up, no stranger could be recorded until the flood's partition expires."""
     cdef MDB_txn *txn = NULL
@@ -376,9 +376,10 @@ cdef int give_up_oldest(StoreState *s, int *notes) noexcept nogil:
         number = mdb_txn_id(txn)
         environment_read_end(&s.pending)
     if rc != 0 or pages >= FREE_PAGES_ENOUGH:
-        # A reader older than the last drop still sees these pages; readers live for microseconds.
+        # A reader older than the last drop still sees these pages. Readers live for microseconds, on a busy machine
+        # for as long as it takes until they run again.
         pause.tv_sec = 0
-        pause.tv_nsec = 2_000_000
+        pause.tv_nsec = 4_000_000 * (attempt + 1)
         nanosleep(&pause, NULL)
         return rc
     rc = environment_write(&s.pending, &txn)
@@ -399,10 +400,10 @@ cdef int give_up_oldest(StoreState *s, int *notes) noexcept nogil:
     return rc
 
 
-cdef int pending_room(StoreState *s, int *notes) noexcept nogil:
+cdef int pending_room(StoreState *s, int attempt, int *notes) noexcept nogil:
     """After MDB_MAP_FULL: a larger map up to the bound, then the oldest partition's place."""
     cdef int rc = environment_grow(&s.pending, pending_soft(s))
-    return give_up_oldest(s, notes) if rc == MDB_MAP_FULL else rc
+    return give_up_oldest(s, attempt, notes) if rc == MDB_MAP_FULL else rc
 
 
 cdef int pending_find(StoreState *s, const Envelope *e, int64_t now, Pending *out) noexcept nogil:
@@ -451,7 +452,7 @@ cdef int pending_record(StoreState *s, const Envelope *e, int64_t now, Pending *
             mdb_txn_abort(txn)
         if rc != MDB_MAP_FULL:
             break
-        rc = pending_room(s, notes)
+        rc = pending_room(s, attempt, notes)
         if rc != 0:
             break
     if rc == 0:

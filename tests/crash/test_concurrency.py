@@ -65,6 +65,37 @@ def test_64_at_once_on_one_new_triplet(make_store, path, pending_path, tmp_path)
     assert triplet[0] == pair[0]
 
 
+HOLDER = """
+import lmdb, sys
+with lmdb.open(sys.argv[1], max_dbs=16).begin(write=True):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_who_comes_second_leaves_the_first_time_alone(make_store, path, pending_path):
+    """Two hooks look, find nothing, and wait for the write lock; the second must look again when it has it."""
+    make_store("pool_hops=0")
+    environment = {"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"}
+    subprocess.run([HOOK, "other@other.example", "b@example.net"], env=environment, stderr=subprocess.DEVNULL)
+    before = {key for partition in aging.records(pending_path).values() for key in partition}
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(pending_path)], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    waiting = []
+    for _ in range(2):
+        waiting.append((int(time.time()), subprocess.Popen([HOOK, "a@example.org", "b@example.net"], env=environment,
+                                                           stderr=subprocess.PIPE, text=True)))
+        time.sleep(2.2)
+    holder.communicate()
+    lines = [(started, process.communicate()[1].split()[2]) for started, process in waiting]
+    assert sorted(reason for _, reason in lines) == ["early", "new"]
+    (first,) = [aging.unpack(value)[0] for partition in aging.records(pending_path).values()
+                for key, value in partition.items() if key not in before]
+    (recorded,) = [started for started, reason in lines if reason == "new"]
+    assert recorded <= first <= recorded + 1
+
+
 def test_64_retries_at_once_count_once(make_store, path, pending_path, tmp_path):
     make_store("delay=1m")
     herd(path, 1, "a@example.org", "b@example.net", tmp_path / "first", FIXED_CLIENT="192.0.2.1")
@@ -213,6 +244,19 @@ def test_killed_compactions_leave_a_whole_store(make_store, path):
         "compaction.lock", "current", "stats"]
 
 
+def test_hooks_give_their_reader_slots_back(make_store, path):
+    """While somebody has the store open, slots of processes that left would fill the table."""
+    make_store()
+    with fastgrey.open(path) as store:
+        store.check(client="192.0.2.1", sender="a@example.org", recipient="b@example.net")
+        for number in range(100):
+            subprocess.run([HOOK, f"a@{number}.example", "b@example.net"], stderr=subprocess.DEVNULL,
+                           env={"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"})
+        used, freed = store.readers()
+    assert used <= 3
+    assert freed == 0
+
+
 def test_one_compaction_at_a_time(make_store, path, run_fastgrey):
     make_store()
     with compaction._alone(path):
@@ -260,4 +304,5 @@ def test_flood_from_many_processes(make_store, path, pending_path):
         counters = store.counters()
     assert counters["verdicts"] == {"defer new": 96_000}
     assert counters["events"]["partitions given up"] >= 1
-    assert counters["events"]["not recorded"] == 0
+    # A process that is not run for a while pins what was dropped; the others wait for it half a second at most.
+    assert counters["events"]["not recorded"] < 960

@@ -485,15 +485,18 @@ def test_reader_slots_of_the_killed_are_reclaimed(store, run_hook, path):
         holder.stdout.readline()
         # A table as a storm of kills leaves it: every slot taken by a process that is no more.
         lock = path / "passed.000001" / "lock.mdb"
-        content = bytearray(lock.read_bytes())
         dead = subprocess.Popen(["true"])
         dead.wait()
-        slots = (len(content) - 128) // 64
-        # Header of two cache lines, then a slot each: snapshot, process, thread.
-        struct.pack_into("=I", content, 20, slots)
-        for slot in range(1, slots):
-            struct.pack_into("=QiiQ", content, 128 + 64 * slot, 1, dead.pid, 0, 1)
-        lock.write_bytes(content)
+        with open(lock, "r+b") as file:
+            slots = (lock.stat().st_size - 128) // 64
+            # Two cache lines of header, the number of slots in use at 56; then a line a slot: snapshot, process, thread.
+            file.seek(56)
+            assert struct.unpack("=I", file.read(4)) == (1,)
+            file.seek(56)
+            file.write(struct.pack("=I", slots))
+            for slot in range(1, slots):
+                file.seek(128 + 64 * slot)
+                file.write(struct.pack("=QiiQ", 1, dead.pid, 0, 1))
         assert run_hook().words == ["defer", "new"]
     finally:
         holder.kill()
