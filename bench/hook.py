@@ -22,13 +22,20 @@ HOOK = Path(sys.executable).parent / "qmail-checkenv"
 EMPTY = "int main(void) { return 0; }\n"
 
 
-def build(directory: Path) -> tuple[Path, Path]:
-    """Compile the spawner and the empty executable, the latter linked as the hook is."""
+def build(directory: Path) -> tuple[Path, Path, Path]:
+    """Compile the spawner, the empty executable, and the floor, which is linked as the hook is."""
     (directory / "empty.c").write_text(EMPTY)
-    empty, spawn = directory / "empty", directory / "spawn"
-    subprocess.run(["cc", "-O2", "-static", "-no-pie", "-s", directory / "empty.c", "-o", empty], check=True)
-    subprocess.run(["cc", "-O2", HERE / "spawn.c", "-o", spawn], check=True)
-    return spawn, empty
+    static = ["-O2", "-static", "-no-pie", "-s"]
+    lean = ["-Wl,--gc-sections", "-Wl,-z,norelro", "-Wl,-z,noseparate-code"]
+    lmdb = subprocess.run(["pkg-config", "--cflags", "--libs", "lmdb"], check=True, capture_output=True, text=True)
+    names = [directory / name for name in ("spawn", "empty", "floor")]
+    for command in (
+        ["-O2", HERE / "spawn.c", "-o", names[0]],
+        [*static, directory / "empty.c", "-o", names[1]],
+        [*static, *lean, HERE / "floor.c", "-o", names[2], *lmdb.stdout.split(), "-lpthread"],
+    ):
+        subprocess.run(["cc", *command], check=True)
+    return names[0], names[1], names[2]
 
 
 def fill(store: Path, known: int) -> None:
@@ -50,15 +57,22 @@ def _letters(number: int) -> str:
 
 def measure(arguments: argparse.Namespace, directory: Path) -> list[tuple[str, list[float], list[float]]]:
     """Name, medians and ratios of each command, the empty executable first."""
-    spawn, empty = build(directory)
+    spawn, empty, floor = build(directory)
     store = directory / "store"
     fastgrey.create(store, {"refresh": 10**7, "pool_hops": 3})
     fill(store, arguments.known)
+    # The first stranger makes what the floor expects to be there.
+    with fastgrey.open(store) as opened:
+        opened.check(client="10.0.0.0", sender="first@first.example", recipient="b@example.net")
+        newest = opened.partitions()[-1]
+    partition = f"1.{newest['start']:013d}.{newest['length']}"
+    (pending,) = store.glob("pending.*")
     commands = {
         "empty static executable": [empty, "x", "y"],
         "known sender": [HOOK, "a@a.example", "b@example.net"],
         "stranger": [HOOK, "new@host%.example", "b@example.net"],
         "stranger, early retry": [HOOK, "again@host.example", "b@example.net"],
+        "floor of a stranger": [floor, store / "passed.000001", pending, partition, "%"],
     }
     environment = {"FASTGREY_STORE": str(store), "TCPREMOTEIP": "10.0.0.0", "PATH": os.environ["PATH"]}
     call = [spawn, str(arguments.rounds), str(arguments.times)]
