@@ -29,7 +29,8 @@ static MDB_env *opened(const char *path, unsigned flags, int tables)
 int main(int argc, char **argv)
 {
     static const char *names[] = {"meta", "touched", "client", "domain", "triplet", "pair"};
-    static const char line[] = "floor: a line as long as the hook's, which tells who and what and why and the key of it all.\n";
+    static const char line[] =
+        "floor: a line as long as the hook's, which tells who and what and why and the key of all.\n";
     unsigned long key[2], record = 1;
     MDB_val k = {4, "head"}, v;
     MDB_env *passed, *pending;

@@ -16,6 +16,7 @@ from .errors import StoreError
 DEFAULT_STORE = "/var/lib/fastgrey"
 GENERATION = re.compile(r"passed\.([0-9]{6,})")
 SECRET_SIZE = 192
+FILES = ("stats", "stats.new", "current", "current.new", "compaction.lock")
 
 # LMDB forbids one process to have an environment open twice, so a store opened twice is one object.
 _open_stores: dict[tuple[int, int], Store] = {}
@@ -98,7 +99,7 @@ def make_counters(root: Path, defer_on_error: bool) -> None:
 
 def is_ours(name: str) -> bool:
     """Whether a store may have an entry of this name."""
-    return name in ("stats", "stats.new", "current", "current.new", "compaction.lock") or name.startswith(("passed.", "pending."))
+    return name in FILES or name.startswith(("passed.", "pending."))
 
 
 def generation_name(number: int) -> str:
@@ -114,13 +115,14 @@ def generations(root: Path) -> list[int]:
 
 def current_number(root: Path) -> int:
     """Number of the generation in force; StoreError where the symlink is none of ours."""
+    link = root / "current"
     try:
-        target = os.readlink(root / "current")
+        target = os.readlink(link)
     except OSError as error:
-        raise StoreError(f"cannot read {root / 'current'}: {error.strerror}; make a store with: fastgrey init") from None
+        raise StoreError(f"cannot read {link}: {error.strerror}; make a store with: fastgrey init") from None
     match = GENERATION.fullmatch(target)
     if not match:
-        raise StoreError(f"{root / 'current'} points to {target!r}, which is no generation; ask: fastgrey doctor")
+        raise StoreError(f"{link} points to {target!r}, which is no generation; ask: fastgrey doctor")
     return int(match[1])
 
 

@@ -7,8 +7,18 @@ from pathlib import Path
 import click
 
 from fastgrey import directory, settings
-from fastgrey.cli.common import dry_run_option, json_option, print_json, print_rows, set_option, store_option, store_path
+from fastgrey.cli.common import (
+    dry_run_option,
+    json_option,
+    print_json,
+    print_rows,
+    set_option,
+    store_option,
+    store_path,
+)
 from fastgrey.errors import SettingsError
+
+Values = dict[str, int]
 
 
 @click.command()
@@ -46,7 +56,7 @@ def _group_id(name: str | None) -> int | None:
         raise SettingsError(f"--group {name}: there is no such group; make it with: groupadd {name}") from None
 
 
-def _change(path: str, values: dict[str, int], group: str | None, dry_run: bool) -> tuple[dict[str, int], dict[str, int]]:
+def _change(path: str, values: Values, group: str | None, dry_run: bool) -> tuple[Values, Values]:
     if group is not None:
         raise SettingsError(f"--group: {path} exists already; change its group with: chgrp -R {group} {path}")
     with directory.open_store(path) as opened:

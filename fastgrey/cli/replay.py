@@ -31,9 +31,9 @@ def replay(file: str, store: str | None, assignments: tuple[str, ...], jsonl: bo
     if store and assignments:
         raise click.UsageError("--set goes with the throw-away store; change a store's settings with: fastgrey init")
     tally: Counter[str] = Counter()
-    with replay_.Envelopes(file) as envelopes, replay_.replay_store(store, settings.parse_assignments(assignments)) as s:
-        rows = _with_progress(replay_.replay(envelopes, s), envelopes)
-        for number, verdict in rows:
+    values = settings.parse_assignments(assignments)
+    with replay_.Envelopes(file) as envelopes, replay_.replay_store(store, values) as opened:
+        for number, verdict in _with_progress(replay_.replay(envelopes, opened), envelopes):
             tally[f"{verdict.action} {verdict.reason}"] += 1
             if jsonl:
                 sys.stdout.write(json.dumps({"row": number, "action": verdict.action, "reason": verdict.reason,

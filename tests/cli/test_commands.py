@@ -46,7 +46,9 @@ def test_wrong_usage(run_fastgrey, arguments, what):
     assert what in said(run_fastgrey(*arguments), 2)
 
 
-@pytest.mark.parametrize("command", [["check", "192.0.2.1", "a", "b"], ["compact"], ["compact", "--dry-run"], ["stats"]])
+@pytest.mark.parametrize("command", [
+    ["check", "192.0.2.1", "a", "b"], ["compact"], ["compact", "--dry-run"], ["stats"],
+])
 def test_no_store(run_fastgrey, command, path):
     line = said(run_fastgrey(*command), 1)
     assert str(path) in line
@@ -327,7 +329,8 @@ def test_replay_of_100_000_rows_takes_seconds(run_fastgrey, tmp_path):
     """Bounded by the time limit of the run alone; the figure is in bench/."""
     file = tmp_path / "file.tsv"
     file.write_text(HEADER + "".join(
-        f"{1_700_000_000 + n}\t10.{n // 7 % 250}.{n % 50}.1\t\tuser{n % 900}@host{n % 3000}.example\tc{n % 77}@d.example\tx\n"
+        f"{1_700_000_000 + n}\t10.{n // 7 % 250}.{n % 50}.1\t\tuser{n % 900}@host{n % 3000}.example\t"
+        f"c{n % 77}@d.example\tx\n"
         for n in range(100_000)))
     done = run_fastgrey("replay", str(file), "--json")
     assert json.loads(done.stdout)["rows"] == 100_000

@@ -15,7 +15,7 @@ import pytest
 
 import aging
 import fastgrey
-from conftest import remove
+from conftest import HOOK, remove
 from fastgrey import directory
 
 NOBODY = 65534
@@ -353,7 +353,7 @@ def test_enough_memory_is_little(store, run_hook):
 def test_closed_descriptors_never_reach_the_store(store, path, closed):
     """Without a guard the data file would be opened as descriptor 2, and the log line written into it."""
     script = "exec " + " ".join(f"{number}>&-" for number in closed) + '; exec "$@"'
-    command = ["sh", "-c", script, "sh", str(os.path.join(os.path.dirname(sys.executable), "qmail-checkenv"))]
+    command = ["sh", "-c", script, "sh", HOOK]
     environment = {"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"}
     for number in range(30):
         done = subprocess.run([*command, f"a@h{number}.example", "b@example.net"], env=environment, timeout=60)
@@ -368,7 +368,7 @@ def test_closed_descriptors_never_reach_the_store(store, path, closed):
 def test_nobody_reads_the_log(store, path):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([os.path.join(os.path.dirname(sys.executable), "qmail-checkenv"), "a@b.example", "c@d.example"],
+    done = subprocess.run([HOOK, "a@b.example", "c@d.example"],
                           env={"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"}, stderr=writer, timeout=60)
     os.close(writer)
     assert done.returncode == 111
@@ -383,7 +383,7 @@ def test_log_that_is_full_ends_the_wait(store, path):
             os.write(writer, b"x" * 4096)
     os.set_blocking(writer, True)
     started = time.monotonic()
-    done = subprocess.run([os.path.join(os.path.dirname(sys.executable), "qmail-checkenv"), "a@b.example", "c@d.example"],
+    done = subprocess.run([HOOK, "a@b.example", "c@d.example"],
                           env={"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"}, stderr=writer, timeout=60)
     os.close(reader)
     os.close(writer)
@@ -489,7 +489,8 @@ def test_reader_slots_of_the_killed_are_reclaimed(store, run_hook, path):
         dead.wait()
         with open(lock, "r+b") as file:
             slots = (lock.stat().st_size - 128) // 64
-            # Two cache lines of header, the number of slots in use at 56; then a line a slot: snapshot, process, thread.
+            # Two cache lines of header, with the number of slots in use at 56; then a line a slot: snapshot, process,
+            # thread.
             file.seek(56)
             assert struct.unpack("=I", file.read(4)) == (1,)
             file.seek(56)

@@ -127,4 +127,5 @@ def test_build_names_both_remedies(sources, tmp_path, monkeypatch, variable, pac
 
 
 def test_build_says_which_lmdb(sources, tmp_path):
-    assert re.search(r"^fastgrey: LMDB 0\.9\.\d+ \(.*liblmdb\.a, by pkg-config\)$", link(sources, tmp_path).stdout, re.M)
+    said = link(sources, tmp_path).stdout
+    assert re.search(r"^fastgrey: LMDB 0\.9\.\d+ \(.*liblmdb\.a, by pkg-config\)$", said, re.M)

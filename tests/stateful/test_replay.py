@@ -68,8 +68,8 @@ def made_up(seed, rows):
         name = pick.choice(("", f"mx{octets[0]}.pool.example.org", f"out{octets[1]}.example.org", "example.org",
                             f"h-{octets[0]}-{octets[1]}.dsl.example"))
         sender = pick.choice(("<>", f"bounce-{pick.randrange(10**9)}@list.example", "anna@example.org",
-                              "anna+x@example.org", "postmaster", f"SRS0=ab{pick.randrange(99)}=3G=e.example=bert@f.example",
-                              "carl@pool.example"))
+                              "anna+x@example.org", "postmaster", "carl@pool.example",
+                              f"SRS0=ab{pick.randrange(99)}=3G=e.example=bert@f.example"))
         recipient = pick.choice(("info@example.net", "<Info@Example.net>", "sales@example.net"))
         yield "\t".join((str(now), client, name, sender, recipient, "x")).encode() + b"\n"
 

@@ -85,7 +85,10 @@ def test_name_parent_is_the_model_s(name, octets):
     assert client_name_parent(name, address) == model.name_parent(name.encode(), exact)
 
 
-@given(st.ip_addresses().map(str) | st.text("0123456789abcdef:.%", max_size=30), st.integers(0, 32), st.integers(0, 128))
+ADDRESSES = st.ip_addresses().map(str) | st.text("0123456789abcdef:.%", max_size=30)
+
+
+@given(ADDRESSES, st.integers(0, 32), st.integers(0, 128))
 def test_address_is_the_model_s(text, ipv4_prefix, ipv6_prefix):
     try:
         exact, network = model.normalise_client(text.encode(), ipv4_prefix, ipv6_prefix)

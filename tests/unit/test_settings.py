@@ -49,4 +49,5 @@ def test_what_is_shown_reads_as_the_same(setting):
 def test_doubts():
     assert settings.doubts(settings.defaults()) == []
     for text, what in (("retry_window=1m", "no retry"), ("refresh=40d", "refresh"), ("delay=25h", "24 hours")):
-        assert any(what in doubt for doubt in settings.doubts(settings.defaults() | settings.parse_assignments((text,))))
+        values = settings.defaults() | settings.parse_assignments((text,))
+        assert any(what in doubt for doubt in settings.doubts(values))

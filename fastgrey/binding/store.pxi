@@ -1,0 +1,284 @@
+# The store as an object.
+
+cdef class Store:
+    """A greylist store, open in this process. Get one from fastgrey.open()."""
+
+    cdef StoreState state
+    cdef readonly str path
+    cdef readonly bint throw_away
+    cdef int pid
+    cdef object lock
+    cdef bint closed
+    cdef int users
+    # Keeps the number of the directory from being given to another one, by which open() tells stores apart.
+    cdef int anchor
+
+    def __cinit__(self, path: str, bint throw_away=False):
+        cdef bytes name = os.fsencode(path)
+        memset(&self.state, 0, sizeof(self.state))
+        self.path = path
+        self.pid = getpid()
+        self.lock = threading.RLock()
+        self.users = 1
+        self.anchor = -1
+        self.throw_away = throw_away
+        if throw_away:
+            self.state.flags = THROW_AWAY
+        self._raise(store_path(&self.state, name))
+        with self.lock:
+            self._probe()
+        self.anchor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __dealloc__(self):
+        # In a child that a fork made, closing would act on locks and slots of the parent.
+        if self.pid == getpid() and not self.closed:
+            self._close()
+
+    cdef void _close(self) noexcept:
+        self.closed = True
+        store_close(&self.state)
+        close(self.anchor)
+
+    cdef int _raise(self, int fault) except -1:
+        if fault != NO_FAULT:
+            raise StoreError(cause_text(&self.state, fault, self.state.error))
+        return 0
+
+    cdef int _probe(self) except -1:
+        """Open what is there and read its head; StoreError where that fails."""
+        cdef MDB_txn *txn = NULL
+        cdef int fault
+        with nogil:
+            fault = passed_read(&self.state, &txn)
+            environment_read_end(&self.state.passed)
+        return self._raise(fault)
+
+    cdef int _usable(self) except -1:
+        cdef int pid = getpid()
+        if pid != self.pid:
+            raise ForkedError(f"store {self.path} was opened by process {self.pid} and carried over a fork into "
+                              f"process {pid}; open it anew there")
+        if self.closed:
+            raise ClosedError(f"store {self.path} is closed; open it anew")
+        return 0
+
+    def check(self, *, client, sender, recipient, client_name=None, name_trusted=None, relay=False, now=None,
+              dry_run=False):
+        """Decide one recipient of one message, and record what the decision says.
+
+        client: IP address. sender, recipient: envelope addresses (RFC 5321 section 3.3). client_name: host name of
+        the client. All of them str or bytes. name_trusted: whether that name is forward-confirmed, None for what the
+        setting says. relay: the client may relay. now: Unix seconds, None for the clock. dry_run: write nothing.
+
+        Returns a Verdict. What keeps a decision from being made is a verdict too, with reason 'error' and a cause.
+        Raises ForkedError, ClosedError, TypeError.
+        """
+        cdef Request q
+        cdef VerdictState v
+        cdef bytes client_bytes = as_bytes(client, "client")
+        cdef bytes sender_bytes = as_bytes(sender, "sender")
+        cdef bytes recipient_bytes = as_bytes(recipient, "recipient")
+        cdef bytes name_bytes = as_bytes(client_name, "client_name") if client_name is not None else b""
+        self._usable()
+        q.client = bytes_span(client_bytes)
+        q.name = bytes_span(name_bytes)
+        q.sender = bytes_span(sender_bytes)
+        q.recipient = bytes_span(recipient_bytes)
+        q.name_trusted = -1 if name_trusted is None else 1 if name_trusted else 0
+        q.relay = relay
+        q.dry = dry_run
+        moment = int(clock.time() if now is None else now)
+        # The core knows what is wrong with -1; other numbers may not fit its type.
+        q.now = moment if 0 <= moment <= TIME_MAX else -1
+        with self.lock:
+            with nogil:
+                decide(&self.state, &q, &v)
+            return Verdict(
+                ACTION_NAMES[v.action], REASON_NAMES[v.reason], v.wait,
+                cause_text(&self.state, v.fault, v.error) if v.fault != NO_FAULT else None,
+                short_key(v.key) if v.has_key else None,
+            )
+
+    def close(self):
+        """Give the store back. The last of several opens of the same store in a process closes it."""
+        if self.pid != getpid() or self.closed:
+            return
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                self._close()
+
+    def _share(self):
+        self.users += 1
+
+    def _alone(self):
+        """A context in which no other thread of this process uses the store."""
+        return self.lock
+
+    @property
+    def is_open(self):
+        """Whether this process may use the store."""
+        return not self.closed and self.pid == getpid()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def head(self):
+        """Format version, generation number, time made, settings by slot, and whether a compaction is noted."""
+        self._usable()
+        with self.lock:
+            self._probe()
+            return {
+                "version": self.state.head.version,
+                "generation": self.state.generation.decode(),
+                "made": self.state.head.made,
+                "noting": bool(self.state.head.noting),
+                "settings": [(<int64_t *>&self.state.head.settings)[i] for i in range(SETTINGS)],
+            }
+
+    def configure(self, settings: list[int]):
+        """Set every setting, by slot, in one transaction."""
+        cdef MDB_txn *txn = NULL
+        cdef Head head
+        cdef int rc, i, attempt
+        cdef bint again = True
+        cdef int64_t values[SETTINGS]
+        self._usable()
+        for i in range(SETTINGS):
+            values[i] = settings[i]
+        with self.lock:
+            for attempt in range(TRIES):
+                self._raise(passed_write(&self.state, &txn))
+                head = self.state.head
+                memcpy(&head.settings, values, sizeof(values))
+                rc = head_put(&self.state, txn, &head)
+                rc = passed_commit(&self.state, txn, rc, &again)
+                if not again:
+                    self._raise(rc)
+                    break
+            if self.state.counters != NULL:
+                self.state.counters.defer_on_error = head.settings.defer_on_error != 0
+
+    def counters(self):
+        """The counters by name; None where there is no usable page of them."""
+        cdef CounterPage *page = self.state.counters
+        self._usable()
+        if page == NULL:
+            return None
+        verdicts = {}
+        for action in range(3):
+            for reason in range(DENIED + 1):
+                number = fastgrey_counted(&page.slots[action * REASONS + reason])
+                if number:
+                    verdicts[f"{ACTION_NAMES[action]} {REASON_NAMES[reason]}"] = number
+        return {
+            "verdicts": verdicts,
+            "events": {
+                "promoted": fastgrey_counted(&page.slots[COUNT_PROMOTED]),
+                "refreshed": fastgrey_counted(&page.slots[COUNT_REFRESHED]),
+                "not refreshed": fastgrey_counted(&page.slots[COUNT_NOT_REFRESHED]),
+                "not recorded": fastgrey_counted(&page.slots[COUNT_NOT_RECORDED]),
+                "partitions given up": fastgrey_counted(&page.slots[COUNT_GIVEN_UP]),
+            },
+            "defer_on_error": bool(page.defer_on_error),
+        }
+
+    def known(self):
+        """Number of known records by kind, the expired ones included."""
+        cdef MDB_txn *txn = NULL
+        cdef MDB_stat stat
+        self._usable()
+        with self.lock:
+            self._raise(passed_read(&self.state, &txn))
+            numbers = {}
+            for kind in range(4):
+                mdb_stat(txn, self.state.known[kind], &stat)
+                numbers[kind_name(kind).decode()] = stat.ms_entries
+            environment_read_end(&self.state.passed)
+            return numbers
+
+    def alive(self, now: int):
+        """Number of known records by kind that have not expired at the Unix time now. Goes through all of them."""
+        cdef MDB_txn *txn = NULL
+        cdef MDB_cursor *cursor = NULL
+        cdef MDB_val key, value
+        cdef int64_t when = now
+        cdef size_t number
+        cdef int kind, rc
+        self._usable()
+        with self.lock:
+            self._raise(passed_read(&self.state, &txn))
+            numbers = {}
+            for kind in range(4):
+                number = 0
+                with nogil:
+                    rc = mdb_cursor_open(txn, self.state.known[kind], &cursor)
+                    if rc == 0:
+                        rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)
+                        while rc == 0:
+                            number += value_alive(&self.state, &value, when)
+                            rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
+                        mdb_cursor_close(cursor)
+                numbers[kind_name(kind).decode()] = number
+            environment_read_end(&self.state.passed)
+            return numbers
+
+    def partitions(self):
+        """The partitions of pending that may hold live records: start and length in seconds, number of records."""
+        cdef MDB_txn *txn = NULL
+        cdef MDB_stat stat
+        cdef Partitions parts
+        cdef int rc
+        self._usable()
+        with self.lock:
+            self._probe()
+            if self.state.pending.env == NULL:
+                self._raise(pending_open(&self.state))
+            rc = environment_read(&self.state.pending, &txn)
+            if rc == 0:
+                # From time 0 no partition is in the past.
+                rc = partitions_list(&self.state, txn, 0, 0, &parts)
+                found = []
+                for i in range(parts.size if rc == 0 else 0):
+                    mdb_stat(txn, parts.items[i].dbi, &stat)
+                    found.append({"start": parts.items[i].start, "length": parts.items[i].length,
+                                  "records": stat.ms_entries})
+                environment_read_end(&self.state.pending)
+            if rc != 0:
+                self._raise(fail(&self.state, CANNOT_READ, rc))
+            return found[::-1]
+
+    def drop_expired(self, now: int) -> int:
+        """Drop the partitions of pending that hold no live record any more; their number."""
+        cdef MDB_txn *txn = NULL
+        cdef int rc, dropped = 0, attempt
+        cdef int64_t when = now
+        self._usable()
+        with self.lock:
+            self._probe()
+            if self.state.pending.env == NULL:
+                self._raise(pending_open(&self.state))
+            rc = environment_write(&self.state.pending, &txn)
+            if rc == 0:
+                rc = partitions_drop(txn, when, pending_horizon(&self.state), &dropped)
+                if rc == 0:
+                    rc = mdb_txn_commit(txn)
+                else:
+                    mdb_txn_abort(txn)
+            if rc != 0:
+                self._raise(fail(&self.state, CANNOT_WRITE, rc))
+            return dropped
+
+    def readers(self) -> tuple[int, int]:
+        """Reader slots in use in the generation in force, and how many stale ones were freed just now."""
+        cdef MDB_envinfo info
+        cdef int dead = 0
+        self._usable()
+        with self.lock:
+            self._probe()
+            mdb_reader_check(self.state.passed.env, &dead)
+            mdb_env_info(self.state.passed.env, &info)
+            return info.me_numreaders, dead

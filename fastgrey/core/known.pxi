@@ -1,0 +1,162 @@
+# What was earned: looking up, refreshing and promoting known records.
+
+cdef int known_get(StoreState *s, MDB_txn *txn, int kind, unsigned char *key, uint64_t *record) noexcept nogil:
+    """The record, 0 where there is none (no record is 0: its count is at least 1)."""
+    cdef MDB_val k, v
+    cdef int rc
+    k.mv_data = key
+    k.mv_size = KEY_SIZE
+    rc = mdb_get(txn, s.known[kind], &k, &v)
+    record[0] = 0
+    if rc == 0 and v.mv_size == sizeof(uint64_t):
+        memcpy(record, v.mv_data, sizeof(uint64_t))
+    return 0 if rc == MDB_NOTFOUND else rc
+
+
+cdef int known_put(StoreState *s, MDB_txn *txn, int kind, unsigned char *key, uint64_t record) noexcept nogil:
+    cdef MDB_val k, v
+    cdef unsigned char name[KEY_SIZE + 1]
+    cdef int rc
+    k.mv_data = key
+    k.mv_size = KEY_SIZE
+    v.mv_data = &record
+    v.mv_size = sizeof(uint64_t)
+    rc = mdb_put(txn, s.known[kind], &k, &v, 0)
+    if rc == 0 and s.head.noting:
+        name[0] = <unsigned char>kind
+        memcpy(name + 1, key, KEY_SIZE)
+        k.mv_data = name
+        k.mv_size = KEY_SIZE + 1
+        v.mv_size = 0
+        rc = mdb_put(txn, s.touched, &k, &v, 0)
+    return rc
+
+
+cdef inline bint is_alive(StoreState *s, uint64_t record, int64_t now) noexcept nogil:
+    return record != 0 and elapsed(now, record_time(record)) <= s.head.settings.lifetime
+
+
+cdef struct Match:
+    int reason
+    int kind
+    unsigned char key[KEY_SIZE]
+    uint64_t record
+
+
+cdef int known_match_one(StoreState *s, MDB_txn *txn, int kind, int64_t now, uint64_t least, Match *m) noexcept nogil:
+    """1 where the record at m.key is alive with a count of at least least, 0 where not, a negative error else."""
+    cdef int rc = known_get(s, txn, kind, m.key, &m.record)
+    if rc != 0:
+        s.error = rc
+        return -1
+    m.kind = kind
+    return is_alive(s, m.record, now) and record_count(m.record) >= least
+
+
+cdef int known_match(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t now, Match *m) noexcept nogil:
+    """Steps 6 to 9: the first known record that lets the request pass. 1, 0 or a negative error."""
+    cdef const unsigned char *secret = s.head.secret
+    cdef int64_t clients = s.head.settings.allow_client_after, domains = s.head.settings.allow_domain_after
+    cdef int place, found
+    if clients > 0:
+        key_client(e, secret, m.key)
+        m.reason = KNOWN_CLIENT
+        found = known_match_one(s, txn, CLIENT, now, <uint64_t>clients, m)
+        if found:
+            return found
+    if domains > 0 and e.sender.domain < e.sender.size:
+        m.reason = KNOWN_DOMAIN
+        for place in range(e.places):
+            key_domain(e, place, secret, m.key)
+            found = known_match_one(s, txn, DOMAIN, now, <uint64_t>domains, m)
+            if found:
+                return found
+    m.reason = KNOWN_TRIPLET
+    for place in range(e.places):
+        key_triplet(e, place, secret, m.key)
+        found = known_match_one(s, txn, TRIPLET, now, 1, m)
+        if found:
+            return found
+    if s.head.settings.pool_hops > 0 and e.sender.size:
+        key_pair(e, secret, m.key)
+        m.reason = KNOWN_PAIR
+        return known_match_one(s, txn, PAIR, now, 1, m)
+    return 0
+
+
+cdef int refresh(StoreState *s, Match *m, int64_t now) noexcept nogil:
+    """Set the last-seen time of a known record to now."""
+    cdef MDB_txn *txn = NULL
+    cdef uint64_t record
+    cdef int fault, rc, attempt
+    cdef bint again
+    for attempt in range(TRIES):
+        fault = passed_write(s, &txn)
+        if fault != NO_FAULT:
+            return fault
+        rc = known_get(s, txn, m.kind, m.key, &record)
+        # What was removed meanwhile stays removed.
+        if rc == 0 and record != 0:
+            rc = known_put(s, txn, m.kind, m.key,
+                           record_pack(later(now, record_time(record)), record_count(record)))
+        fault = passed_commit(s, txn, rc, &again)
+        if not again:
+            return fault
+    return fail(s, UNSTABLE, 0)
+
+
+cdef int promote_one(StoreState *s, MDB_txn *txn, int kind, unsigned char *key, int64_t now) noexcept nogil:
+    cdef uint64_t record
+    cdef int rc = known_get(s, txn, kind, key, &record)
+    if rc != 0:
+        return rc
+    if is_alive(s, record, now):
+        return known_put(s, txn, kind, key, record_pack(later(now, record_time(record)), record_count(record) + 1))
+    return known_put(s, txn, kind, key, record_pack(later(now, record_time(record)), 1))
+
+
+cdef int promote_all(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t now, bint pool) noexcept nogil:
+    """Step 11."""
+    cdef const unsigned char *secret = s.head.secret
+    cdef unsigned char key[KEY_SIZE]
+    cdef int rc = 0, place
+    for place in range(e.places):
+        key_triplet(e, place, secret, key)
+        rc = promote_one(s, txn, TRIPLET, key, now)
+        if rc == 0 and e.sender.domain < e.sender.size:
+            key_domain(e, place, secret, key)
+            rc = promote_one(s, txn, DOMAIN, key, now)
+        if rc != 0:
+            return rc
+    key_client(e, secret, key)
+    rc = promote_one(s, txn, CLIENT, key, now)
+    if rc == 0 and pool:
+        key_pair(e, secret, key)
+        rc = promote_one(s, txn, PAIR, key, now)
+    return rc
+
+
+cdef int promote(StoreState *s, const Envelope *e, int64_t now, int *reason) noexcept nogil:
+    """Make the request known. Where another check has made it known meanwhile, count nothing and take its reason."""
+    cdef MDB_txn *txn = NULL
+    cdef Match m
+    cdef int fault, rc, attempt, found
+    cdef bint again
+    for attempt in range(TRIES):
+        fault = passed_write(s, &txn)
+        if fault != NO_FAULT:
+            return fault
+        found = known_match(s, txn, e, now, &m)
+        if found:
+            mdb_txn_abort(txn)
+            if found < 0:
+                return CANNOT_READ
+            reason[0] = m.reason
+            return NO_FAULT
+        rc = promote_all(s, txn, e, now, reason[0] == POOL)
+        fault = passed_commit(s, txn, rc, &again)
+        if not again:
+            if fault == NO_FAULT:
+                count(s, COUNT_PROMOTED)
+            return fault
+    return fail(s, UNSTABLE, 0)

@@ -1,0 +1,92 @@
+# Room for strangers: what happens when pending is full.
+
+cdef enum:
+    # Pages of a partition given up are free only once no reader is older; so many are worth waiting for.
+    FREE_PAGES_ENOUGH = 256
+
+cdef size_t pending_soft(StoreState *s) noexcept nogil:
+    """Bytes that strangers may fill. The rest of the bound is for the freeing of a partition, which needs pages too."""
+    cdef size_t bound = <size_t>s.head.settings.pending_size
+    return bound - (bound >> 6) - (1 << 19)
+
+
+cdef int free_pages(MDB_txn *txn, size_t *pages) noexcept nogil:
+    """Pages on LMDB's free list, which is the database with handle 0: lists of page numbers led by their length."""
+    cdef MDB_cursor *cursor = NULL
+    cdef MDB_val key, value
+    cdef size_t n
+    cdef int rc = mdb_cursor_open(txn, 0, &cursor)
+    pages[0] = 0
+    if rc != 0:
+        return rc
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)
+    while rc == 0:
+        memcpy(&n, value.mv_data, sizeof(size_t))
+        pages[0] += n
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
+    mdb_cursor_close(cursor)
+    return 0 if rc == MDB_NOTFOUND else rc
+
+
+cdef int drop_oldest(MDB_txn *txn) noexcept nogil:
+    cdef MDB_cursor *cursor = NULL
+    cdef MDB_dbi names, dbi
+    cdef MDB_val key, value
+    cdef Partition p
+    cdef int rc = mdb_dbi_open(txn, NULL, 0, &names)
+    if rc == 0:
+        rc = mdb_cursor_open(txn, names, &cursor)
+    if rc != 0:
+        return rc
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)
+    if rc == 0:
+        rc = partition_parse(&key, &p)
+    mdb_cursor_close(cursor)
+    if rc == 0:
+        rc = mdb_dbi_open(txn, p.name, 0, &dbi)
+    return mdb_drop(txn, dbi, 1) if rc == 0 else rc
+
+
+cdef int give_up_oldest(StoreState *s, int attempt, int *notes) noexcept nogil:
+    """Make room in a full map: give up the oldest partition, were it the current one. A stranger then waits once more;
+    were nothing given up, no stranger could be recorded until the flood's partition expires."""
+    cdef MDB_txn *txn = NULL
+    cdef size_t pages = 0, number = 0
+    cdef timespec pause
+    cdef int rc = environment_resize(&s.pending, <size_t>s.head.settings.pending_size)
+    if rc == 0:
+        rc = environment_read(&s.pending, &txn)
+    if rc == 0:
+        # LMDB shows its free list to readers only.
+        rc = free_pages(txn, &pages)
+        number = mdb_txn_id(txn)
+        environment_read_end(&s.pending)
+    if rc != 0 or pages >= FREE_PAGES_ENOUGH:
+        # A reader older than the last drop still sees these pages. Readers live for microseconds, on a busy machine
+        # for as long as it takes until they run again.
+        pause.tv_sec = 0
+        pause.tv_nsec = 4_000_000 * (attempt + 1)
+        nanosleep(&pause, NULL)
+        return rc
+    rc = environment_write(&s.pending, &txn)
+    if rc != 0:
+        return rc
+    if mdb_txn_id(txn) != number + 1:
+        # Somebody committed meanwhile, perhaps the same.
+        mdb_txn_abort(txn)
+        return 0
+    rc = drop_oldest(txn)
+    if rc != 0:
+        mdb_txn_abort(txn)
+        return rc
+    rc = mdb_txn_commit(txn)
+    if rc == 0:
+        notes[0] |= GAVE_UP_PARTITION
+        count(s, COUNT_GIVEN_UP)
+    return rc
+
+
+cdef int pending_room(StoreState *s, int attempt, int *notes) noexcept nogil:
+    """After MDB_MAP_FULL: a larger map up to the bound, then the oldest partition's place."""
+    cdef int rc = environment_grow(&s.pending, pending_soft(s))
+    return give_up_oldest(s, attempt, notes) if rc == MDB_MAP_FULL else rc
