@@ -74,7 +74,7 @@ class Session(socketserver.StreamRequestHandler):
         if not self.accepted:
             return b"503 RCPT first (#5.5.1)"
         self._reply(b"354 go ahead")
-        while (line := self.rfile.readline(65536)) not in (b".\r\n", b""):
+        while self.rfile.readline(65536) not in (b".\r\n", b""):
             pass
         return b"250 ok, taken"
 

@@ -221,7 +221,7 @@ def test_killed_compactions_leave_a_whole_store(make_store, path):
     """SIGKILL at random moments: the generation in force is whole, and the next compaction cleans up."""
     make_store("delay=0s", "allow_client_after=0", "allow_domain_after=0", "pool_hops=0")
     with fastgrey._core.Store(str(path), throw_away=True) as store:
-        for step in range(2):
+        for _ in range(2):
             for number in range(3000):
                 store.check(client="192.0.2.1", sender="a@example.org", recipient=f"{number}@x.example")
     pick = random.Random(1)
