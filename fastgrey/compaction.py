@@ -67,7 +67,8 @@ def foretell(path: str, now: int | None = None) -> dict[str, int]:
 def _alone(root: Path) -> Iterator[None]:
     """Hold the lock of compaction. The kernel frees it when its holder dies."""
     try:
-        descriptor = os.open(root / "compaction.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+        with directory.shared_files():
+            descriptor = os.open(root / "compaction.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
     except OSError as error:
         raise CompactionError(f"cannot lock {root / 'compaction.lock'}: {error.strerror}; "
                               "run this as root or as the owner of the store") from None
@@ -86,13 +87,11 @@ def _compact(root: Path, store: Store, now: int, progress: Progress) -> Summary:
     _remove_unfinished(root, old)
     size_before = directory.size_on_disk(root / directory.generation_name(old))
     target = root / directory.generation_name(number)
-    mask = os.umask(0o007)
-    try:
+    with directory.shared_files():
         target.mkdir()
-    finally:
-        os.umask(mask)
     try:
-        copy = _copy(store, target, number, now, progress)
+        copy = Copy(store, str(target), number, now)
+        _each(copy.copy, "copy", copy.total(), progress)
         alive, expired = copy.rewind()
         _each(copy.compare, "verify", copy.total(), progress)
         directory.flush_directory(target)
@@ -104,16 +103,6 @@ def _compact(root: Path, store: Store, now: int, progress: Progress) -> Summary:
     dropped = store.drop_expired(now)
     _remove_superseded(root, number)
     return Summary(number, alive, expired, touched, dropped, size_before, directory.size_on_disk(target), 0.0)
-
-
-def _copy(store: Store, target: Path, number: int, now: int, progress: Progress) -> Copy:
-    mask = os.umask(0o007)
-    try:
-        copy = Copy(store, str(target), number, now)
-    finally:
-        os.umask(mask)
-    _each(copy.copy, "copy", copy.total(), progress)
-    return copy
 
 
 def _each(step: Callable[[int], int], name: str, total: int, progress: Progress) -> None:

@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import settings as settings_
@@ -56,14 +58,14 @@ def create(path: str | os.PathLike[str], settings: dict[str, int] | None = None,
     try:
         _create(root, values, group)
     except OSError as error:
-        raise StoreError(f"cannot make the store {root}: {error.filename or root}: {error.strerror}") from None
+        raise StoreError(f"cannot make the store {root}: {error.filename or root}: {error.strerror}; name a directory "
+                         "that this user may make, on a disk with room") from None
 
 
 def _create(root: Path, values: dict[str, int], group: int | None) -> None:
-    # The group shares every file; a mask from outside would take that away.
-    mask = os.umask(0o007)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with shared_files():
+        root.mkdir(exist_ok=True)
         if os.path.lexists(root / "current"):
             raise StoreError(f"there is a store at {root} already; change its settings with: fastgrey init --set")
         foreign = [name.name for name in root.iterdir() if not is_ours(name.name)]
@@ -81,20 +83,25 @@ def _create(root: Path, values: dict[str, int], group: int | None) -> None:
         make_counters(root, bool(values["on_error"]))
         flush_directory(generation)
         swap(root, generation.name)
+
+
+@contextmanager
+def shared_files() -> Iterator[None]:
+    """Files made within are for the store's user and group, whatever mask this process came with."""
+    mask = os.umask(0o007)
+    try:
+        yield
     finally:
         os.umask(mask)
 
 
 def make_counters(root: Path, defer_on_error: bool) -> None:
     """Put a page of counters, all zero, in place of whatever is there."""
-    mask = os.umask(0o007)
-    try:
-        if (root / "stats").is_dir():
-            raise StoreError(f"{root / 'stats'} is a directory; remove it, and run this again")
+    if (root / "stats").is_dir():
+        raise StoreError(f"{root / 'stats'} is a directory; remove it, and run this again")
+    with shared_files():
         write_counters(str(root / "stats.new"), defer_on_error)
-        os.replace(root / "stats.new", root / "stats")
-    finally:
-        os.umask(mask)
+    os.replace(root / "stats.new", root / "stats")
 
 
 def is_ours(name: str) -> bool:

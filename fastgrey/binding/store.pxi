@@ -235,8 +235,9 @@ cdef class Store:
         self._usable()
         with self.lock:
             self._probe()
+            self._raise(pending_open(&self.state, False))
             if self.state.pending.env == NULL:
-                self._raise(pending_open(&self.state))
+                return []
             rc = environment_read(&self.state.pending, &txn)
             if rc == 0:
                 # From time 0 no partition is in the past.
@@ -259,8 +260,9 @@ cdef class Store:
         self._usable()
         with self.lock:
             self._probe()
+            self._raise(pending_open(&self.state, False))
             if self.state.pending.env == NULL:
-                self._raise(pending_open(&self.state))
+                return 0
             rc = environment_write(&self.state.pending, &txn)
             if rc == 0:
                 rc = partitions_drop(txn, when, pending_horizon(&self.state), &dropped)

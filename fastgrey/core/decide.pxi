@@ -76,7 +76,7 @@ cdef int decide_pending(StoreState *s, const Request *q, const Envelope *e, Verd
     cdef Pending p
     cdef int64_t age, delay = s.head.settings.delay
     cdef int fault, reason
-    fault = pending_find(s, e, q.now, &p)
+    fault = pending_find(s, e, q.now, not q.dry, &p)
     if fault == NO_FAULT and p.first < 0 and not q.dry:
         fault = pending_record(s, e, q.now, &p, &v.notes)
     if fault != NO_FAULT:

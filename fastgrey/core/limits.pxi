@@ -13,6 +13,9 @@ cdef enum:
     # The lock file is sparse, so slots nobody uses cost address space only.
     READERS = 8192
 
+    # Files of the store are for its user and group.
+    SHARED_MASK = 0o007
+
     # Handles of named databases; LMDB allocates for every one.
     PASSED_TABLES = 8
 

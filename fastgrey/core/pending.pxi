@@ -25,23 +25,26 @@ cdef int boot_directory(StoreState *s, char *out) noexcept nogil:
     return NO_FAULT
 
 
-cdef int pending_open(StoreState *s) noexcept nogil:
+cdef int pending_open(StoreState *s, bint create) noexcept nogil:
+    """Open pending of this boot. Where there is none and it is not to be made, s.pending.env stays NULL."""
     cdef char path[PATH_MAX_SIZE]
     cdef int fault, rc
     cdef mode_t mask
     s.part = b"pending"
+    if s.pending.env != NULL:
+        return NO_FAULT
     fault = boot_directory(s, path)
     if fault != NO_FAULT:
         return fault
     rc = environment_open(&s.pending, path, MDB_NOSYNC, partitions_limit(s) + 2)
     if rc == ENOENT:
-        # The group shares what the hook makes, whatever mask the mail server gave it.
-        mask = umask(0o007)
-        if mkdir(path, 0o770) != 0 and errno != EEXIST:
-            rc = errno
-        else:
-            rc = environment_open(&s.pending, path, MDB_NOSYNC, partitions_limit(s) + 2)
+        if not create:
+            return NO_FAULT
+        mask = umask(SHARED_MASK)
+        rc = 0 if mkdir(path, 0o770) == 0 or errno == EEXIST else errno
         umask(mask)
+        if rc == 0:
+            rc = environment_open(&s.pending, path, MDB_NOSYNC, partitions_limit(s) + 2)
     return NO_FAULT if rc == 0 else fail(s, open_fault(rc), rc)
 
 
@@ -142,17 +145,20 @@ cdef int pending_write(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t n
     return rc
 
 
-cdef int pending_find(StoreState *s, const Envelope *e, int64_t now, Pending *out) noexcept nogil:
-    """Look, and write nothing. Most retries end here."""
+cdef int pending_find(StoreState *s, const Envelope *e, int64_t now, bint create, Pending *out) noexcept nogil:
+    """Look, and write nothing, but for making pending where create is set. Most retries end here."""
     cdef MDB_txn *txn = NULL
     cdef Partitions parts
     cdef Sighting pair
     cdef int rc, fault
-    s.part = b"pending"
+    fault = pending_open(s, create)
+    if fault != NO_FAULT:
+        return fault
     if s.pending.env == NULL:
-        fault = pending_open(s)
-        if fault != NO_FAULT:
-            return fault
+        out.first = -1
+        out.pair_first = now
+        out.hops = 1 if s.head.settings.pool_hops > 0 and e.sender.size else 0
+        return NO_FAULT
     rc = environment_read(&s.pending, &txn)
     if rc == 0:
         rc = pending_look(s, txn, e, now, &parts, &pair, out)

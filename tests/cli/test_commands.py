@@ -98,7 +98,7 @@ def test_init_finishes_what_was_begun(run_fastgrey, run_hook, path):
 def test_init_where_nothing_may_be_made(run_fastgrey, tmp_path):
     (tmp_path / "file").write_text("")
     line = said(run_fastgrey("init", "--store", str(tmp_path / "file" / "store")), 1)
-    assert "Not a directory" in line
+    assert f"{tmp_path / 'file'}: File exists; name a directory" in line
 
 
 def test_store_option_goes_before_the_environment(run_fastgrey, tmp_path, path):

@@ -166,6 +166,7 @@ def test_dry_run_writes_nothing(make_store, path, pending_path):
             assert store.check(**REQUEST, dry_run=True).reason == "new"
         assert store.partitions() == []
         assert store.counters() == before
+        assert not pending_path.exists()
 
 
 def test_keys_differ_between_stores(tmp_path):
