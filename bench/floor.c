@@ -22,6 +22,8 @@ static MDB_env *opened(const char *path, unsigned flags, int tables)
     must(mdb_env_create(&env));
     must(mdb_env_set_maxreaders(env, 8192));
     must(mdb_env_set_maxdbs(env, tables));
+    if (!(flags & MDB_RDONLY))
+        must(mdb_env_set_mapsize(env, 16 << 20));
     must(mdb_env_open(env, path, flags | MDB_NOTLS, 0660));
     return env;
 }
@@ -31,7 +33,7 @@ int main(int argc, char **argv)
     static const char *names[] = {"meta", "touched", "client", "domain", "triplet", "pair"};
     static const char line[] =
         "floor: a line as long as the hook's, which tells who and what and why and the key of all.\n";
-    unsigned long key[2], record = 1;
+    unsigned long key[2], client[2] = {0, 0}, record = 1;
     MDB_val k = {4, "head"}, v;
     MDB_env *passed, *pending;
     MDB_txn *txn;
@@ -49,9 +51,11 @@ int main(int argc, char **argv)
         must(mdb_dbi_open(txn, names[i], 0, &dbi[i]));
     must(mdb_get(txn, dbi[0], &k, &v));
     k.mv_size = 16;
-    k.mv_data = key;
-    for (i = 2; i < 6; i++)
+    for (i = 2; i < 6; i++) {
+        /* The client is the same every time, as that of the hook's strangers. */
+        k.mv_data = i == 2 ? client : key;
         must(mdb_get(txn, dbi[i], &k, &v));
+    }
     mdb_txn_abort(txn);
 
     fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY);

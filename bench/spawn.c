@@ -53,13 +53,18 @@ static double run(char **command)
     pid_t child;
     double start;
 
+    if (!serial) {
+        struct timespec t;
+        clock_gettime(CLOCK_REALTIME, &t);
+        serial = t.tv_sec * 1000000000L + t.tv_nsec;
+    }
     serial++;
     for (i = 0; command[i]; i++) {
         char *mark = strchr(command[i], '%');
         argv[i] = command[i];
         if (mark) {
             snprintf(text[i], LONGEST, "%.*s%ld%s", (int)(mark - command[i]), command[i],
-                     (long)time(NULL) * 1000000 + serial, mark + 1);
+                     serial, mark + 1);
             argv[i] = text[i];
         }
     }
