@@ -23,7 +23,7 @@ static MDB_env *opened(const char *path, unsigned flags, int tables)
     must(mdb_env_set_maxreaders(env, 8192));
     must(mdb_env_set_maxdbs(env, tables));
     if (!(flags & MDB_RDONLY))
-        must(mdb_env_set_mapsize(env, 16 << 20));
+        must(mdb_env_set_mapsize(env, 1 << 30));
     must(mdb_env_open(env, path, flags | MDB_NOTLS, 0660));
     return env;
 }
