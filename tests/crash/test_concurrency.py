@@ -9,6 +9,8 @@ import threading
 import time
 from collections import Counter
 
+import lmdb.verify
+
 import aging
 import fastgrey
 from conftest import HOOK
@@ -237,6 +239,8 @@ def test_killed_compactions_leave_a_whole_store(make_store, path):
             recipient = f"kill{kill}@x.example"
             store.check(**request, recipient=recipient)
             assert store.check(**request, recipient=recipient).reason == "retry"
+            assert directory.current_number(path) in directory.generations(path)
+        lmdb.verify.verify(str(path / (path / "current").readlink()))
     summary = compaction.compact(path)
     assert (summary.alive, summary.expired) == (3030 + 2, 0)
     assert directory.generations(path) == [summary.generation - 1, summary.generation]
@@ -285,6 +289,8 @@ def test_killed_hooks_leave_no_lock_and_no_hole(make_store, path, pending_path):
         else:
             assert process.returncode in (111, -signal.SIGKILL)
     assert len(passed) > 10
+    for place in (path / "passed.000001", pending_path):
+        lmdb.verify.verify(str(place))
     with fastgrey.open(path) as store:
         for address in passed:
             assert store.check(client="192.0.2.1", sender="a@example.org", recipient=address,

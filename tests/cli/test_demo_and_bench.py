@@ -1,0 +1,32 @@
+"""The demonstration and the benchmark run, and say what they are for. No time is asserted."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*command):
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_demo():
+    story = run("contrib/demo/demo.py")
+    for part in ("first try: never seen, deferred", "too early: still deferred", "in time: accepted", "300 times 451",
+                 "what was earned is still there", "accept known-domain  2", "defer new            301"):
+        assert part in story
+    assert re.findall(r"-> (\d{3})", story) == ["451", "451", "250", "250", "250"]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_bench():
+    report = run("bench/hook.py", "--rounds", "2", "--times", "5", "--known", "20")
+    for name in ("known sender", "stranger", "floor of a stranger"):
+        assert re.search(rf"^{name} +\d\.\d{{3}} +\d\.\d{{3}}-\d\.\d{{3}} ", report, re.M), report
