@@ -4,6 +4,7 @@ cdef enum:
     # Pages of a partition given up are free only once no reader is older; so many are worth waiting for.
     FREE_PAGES_ENOUGH = 256
 
+
 cdef size_t pending_soft(StoreState *s) noexcept nogil:
     """Bytes that strangers may fill. The rest of the bound is for the freeing of a partition, which needs pages too."""
     cdef size_t bound = <size_t>s.head.settings.pending_size
@@ -29,6 +30,7 @@ cdef int free_pages(MDB_txn *txn, size_t *pages) noexcept nogil:
 
 
 cdef int drop_oldest(MDB_txn *txn) noexcept nogil:
+    """MDB_MAP_FULL where there is no partition to give up."""
     cdef MDB_cursor *cursor = NULL
     cdef MDB_dbi names, dbi
     cdef MDB_val key, value
@@ -39,8 +41,8 @@ cdef int drop_oldest(MDB_txn *txn) noexcept nogil:
     if rc != 0:
         return rc
     rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)
-    if rc == 0:
-        rc = partition_parse(&key, &p)
+    if rc == MDB_NOTFOUND or rc == 0 and partition_parse(&key, &p) != 0:
+        rc = MDB_MAP_FULL
     mdb_cursor_close(cursor)
     if rc == 0:
         rc = mdb_dbi_open(txn, p.name, 0, &dbi)
@@ -61,13 +63,15 @@ cdef int give_up_oldest(StoreState *s, int attempt, int *notes) noexcept nogil:
         rc = free_pages(txn, &pages)
         number = mdb_txn_id(txn)
         environment_read_end(&s.pending)
-    if rc != 0 or pages >= FREE_PAGES_ENOUGH:
+    if rc != 0:
+        return rc
+    if pages >= FREE_PAGES_ENOUGH:
         # A reader older than the last drop still sees these pages. Readers live for microseconds, on a busy machine
         # for as long as it takes until they run again.
         pause.tv_sec = 0
         pause.tv_nsec = 4_000_000 * (attempt + 1)
         nanosleep(&pause, NULL)
-        return rc
+        return 0
     rc = environment_write(&s.pending, &txn)
     if rc != 0:
         return rc
