@@ -20,7 +20,7 @@ TIME_MAX = (1 << 40) - 1
 class Envelopes:
     """An envelope file: tab-separated, with a header line naming its columns; those it does not know are ignored.
 
-    Iterating gives (row number from 1, time, client address, client name, sender, recipient); all but the numbers are
+    Empty lines count as none. Iterating gives (row number from 1, time, client address, client name, sender, recipient); all but the numbers are
     bytes. Raises EnvelopeError, naming file and line, at the first line that cannot be read.
     """
 
@@ -43,16 +43,20 @@ class Envelopes:
     def __iter__(self) -> Iterator[tuple[int, int, bytes, bytes, bytes, bytes]]:
         header = self._fields(self._file.readline())
         places = [self._place(header, column) for column in COLUMNS]
-        for number, line in enumerate(self._file, 1):
+        row = 0
+        for number, line in enumerate(self._file, 2):
             self.position += len(line)
             fields = self._fields(line)
+            if fields == [b""]:
+                continue
+            row += 1
             if len(fields) <= max(places):
                 raise self._error(number, f"{len(fields)} fields, expected {len(header)}")
             time, client, name, sender, recipient = (fields[place] for place in places)
             if not time.isdigit() or int(time) > TIME_MAX:
                 raise self._error(number, f"time is {time[:40].decode('ascii', 'backslashreplace')!r}, "
                                           "expected Unix seconds")
-            yield number, int(time), client, name, sender, recipient
+            yield row, int(time), client, name, sender, recipient
 
     @staticmethod
     def _fields(line: bytes) -> list[bytes]:
@@ -64,8 +68,8 @@ class Envelopes:
                                 f"{', '.join(c.decode() for c in COLUMNS)}, tab-separated")
         return header.index(column)
 
-    def _error(self, row: int, what: str) -> EnvelopeError:
-        return EnvelopeError(f"{self.name} line {row + 1}: {what}; mend or remove the line")
+    def _error(self, line: int, what: str) -> EnvelopeError:
+        return EnvelopeError(f"{self.name} line {line}: {what}; mend or remove the line")
 
 
 @contextmanager

@@ -273,7 +273,7 @@ def test_replay_summary_input_and_line_ends(run_fastgrey, tmp_path):
     assert json.loads(done.stdout) == {"rows": 4, "verdicts": {
         "defer new": 1, "defer early": 1, "accept retry": 1, "accept known-domain": 1}}
     file = tmp_path / "file.tsv"
-    file.write_bytes(text.encode())
+    file.write_bytes(text.encode() + b"\r\n\n")
     assert "accept retry         1" in run_fastgrey("replay", str(file)).stdout
 
 
