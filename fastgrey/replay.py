@@ -20,8 +20,8 @@ TIME_MAX = (1 << 40) - 1
 class Envelopes:
     """An envelope file: tab-separated, with a header line naming its columns; those it does not know are ignored.
 
-    Empty lines count as none. Iterating gives (row number from 1, time, client address, client name, sender, recipient); all but the numbers are
-    bytes. Raises EnvelopeError, naming file and line, at the first line that cannot be read.
+    Iterating gives (row number from 1, time, client address, client name, sender, recipient); all but the numbers are
+    bytes. Empty lines count as none. Raises EnvelopeError, naming file and line, at the first that cannot be read.
     """
 
     def __init__(self, name: str):
