@@ -66,8 +66,6 @@ cdef int decide_known(StoreState *s, const Request *q, Envelope *e, VerdictState
             v.notes |= NOT_REFRESHED
             v.error = s.error
             count(s, COUNT_NOT_REFRESHED)
-        else:
-            count(s, COUNT_REFRESHED)
     return NO_FAULT
 
 

@@ -95,12 +95,17 @@ cdef int refresh(StoreState *s, Match *m, int64_t now) noexcept nogil:
         if fault != NO_FAULT:
             return fault
         rc = known_get(s, txn, m.kind, m.key, &record)
-        # What was removed meanwhile stays removed.
-        if rc == 0 and record != 0:
+        # What was removed meanwhile stays removed; what another check has just refreshed is worth no second flush.
+        if rc == 0 and (record == 0 or elapsed(now, record_time(record)) < s.head.settings.refresh):
+            mdb_txn_abort(txn)
+            return NO_FAULT
+        if rc == 0:
             rc = known_put(s, txn, m.kind, m.key,
                            record_pack(later(now, record_time(record)), record_count(record)))
         fault = passed_commit(s, txn, rc, &again)
         if not again:
+            if fault == NO_FAULT:
+                count(s, COUNT_REFRESHED)
             return fault
     return fail(s, UNSTABLE, 0)
 

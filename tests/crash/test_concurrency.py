@@ -110,6 +110,21 @@ def test_64_retries_at_once_count_once(make_store, path, pending_path, tmp_path)
         assert [aging.unpack(value)[1] for value in records[kind].values()] == [1], kind
 
 
+def test_64_refreshes_at_once_are_one(make_store, path, pending_path, tmp_path):
+    """Many messages of a known domain when its last-seen time is due: one of them writes and flushes."""
+    make_store("delay=1m", "refresh=1h")
+    for step in range(2):
+        herd(path, 1, "a@example.org", "b@example.net", tmp_path / f"log{step}", FIXED_CLIENT="192.0.2.1")
+        aging.age(path, pending_path, 7200)
+    status, lines = herd(path, 64, "a%@example.org", "b@example.net", tmp_path / "log", FIXED_CLIENT="192.0.2.1")
+    assert status == {0: 64}
+    assert verdicts(lines) == {"accept known-domain": 64}
+    with fastgrey.open(path) as store:
+        assert store.counters()["events"]["refreshed"] == 1
+    (value,) = aging.records(path / "passed.000001")["domain"].values()
+    assert time.time() - aging.unpack(value)[0] < 60
+
+
 def test_5000_hooks_at_once(make_store, path, pending_path, tmp_path):
     """All at the gate together: strangers, then the same as early retries; nobody fails, nothing is lost."""
     make_store("delay=1h", "pool_hops=0")
