@@ -249,6 +249,7 @@ cdef class Store:
                                   "records": stat.ms_entries})
                 environment_read_end(&self.state.pending)
             if rc != 0:
+                environment_close(&self.state.pending)
                 self._raise(fail(&self.state, CANNOT_READ, rc))
             return found[::-1]
 
@@ -271,6 +272,7 @@ cdef class Store:
                 else:
                     mdb_txn_abort(txn)
             if rc != 0:
+                environment_close(&self.state.pending)
                 self._raise(fail(&self.state, CANNOT_WRITE, rc))
             return dropped
 

@@ -163,7 +163,10 @@ cdef int pending_find(StoreState *s, const Envelope *e, int64_t now, bint create
     if rc == 0:
         rc = pending_look(s, txn, e, now, &parts, &pair, out)
         environment_read_end(&s.pending)
-    return NO_FAULT if rc == 0 else fail(s, CANNOT_READ, rc)
+    if rc == 0:
+        return NO_FAULT
+    environment_close(&s.pending)
+    return fail(s, CANNOT_READ, rc)
 
 
 cdef int pending_record(StoreState *s, const Envelope *e, int64_t now, Pending *out, int *notes) noexcept nogil:

@@ -341,6 +341,39 @@ def test_little_memory(store, on_error, run_hook, megabytes):
         assert_fault(result, on_error, "Cannot allocate memory", "memory limits")
 
 
+OUTGROWN = """
+import fastgrey, resource, sys
+from fastgrey._core import Store
+request = dict(client="192.0.2.1", sender="a@example.org")
+store = fastgrey.open(sys.argv[1])
+store.check(**request, recipient="first@example.net")
+print("open", flush=True)
+sys.stdin.readline()
+used = int(open("/proc/self/statm").read().split()[0]) * 4096
+soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (used, hard))
+tight = [store.check(**request, recipient="second@example.net") for _ in range(5)]
+resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+roomy = store.check(**request, recipient="second@example.net")
+print([verdict.reason for verdict in tight], roomy.reason)
+"""
+
+
+def test_map_that_cannot_grow_with_the_store(make_store, path):
+    """A store that stays open meets a larger map than its memory limit allows: errors, no crash, and then it goes on."""
+    make_store("allow_client_after=0", "allow_domain_after=0", "pool_hops=0", "delay=0s")
+    process = subprocess.Popen([sys.executable, "-c", OUTGROWN, str(path)], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "open\n"
+    with fastgrey._core.Store(str(path), throw_away=True) as store:
+        for now in (1000, 1001):
+            for number in range(60_000):
+                store.check(client="192.0.2.1", sender="a@example.org", recipient=f"b{number}@x.example", now=now)
+    said, _ = process.communicate("\n", timeout=60)
+    assert process.returncode == 0
+    assert said.split() == [*("['error',", *["'error',"] * 3, "'error']"), "new"]
+
+
 def test_enough_memory_is_little(store, run_hook):
     """Eight megabytes of address space are enough for a stranger in a small store."""
     def limit():
