@@ -84,7 +84,7 @@ def _alone(root: Path) -> Iterator[None]:
 def _compact(root: Path, store: Store, now: int, progress: Progress) -> Summary:
     old = directory.current_number(root)
     number = old + 1
-    _remove_unfinished(root, old)
+    _remove_leftovers(root, old)
     size_before = directory.size_on_disk(root / directory.generation_name(old))
     target = root / directory.generation_name(number)
     with directory.shared_files():
@@ -101,7 +101,7 @@ def _compact(root: Path, store: Store, now: int, progress: Progress) -> Summary:
             directory.remove(target)
         raise
     dropped = store.drop_expired(now)
-    _remove_superseded(root, number)
+    _remove_leftovers(root, number)
     return Summary(number, alive, expired, touched, dropped, size_before, directory.size_on_disk(target), 0.0)
 
 
@@ -113,19 +113,9 @@ def _each(step: Callable[[int], int], name: str, total: int, progress: Progress)
         progress(name, done, total)
 
 
-def _remove_unfinished(root: Path, current: int) -> None:
-    """Generations after the one in force are what a killed compaction left."""
-    for number in directory.generations(root):
-        if number > current:
-            directory.remove(root / directory.generation_name(number))
-
-
-def _remove_superseded(root: Path, current: int) -> None:
-    """Keep one generation to go back to; drop older ones, and pending of earlier boots."""
-    for number in directory.generations(root):
-        if number < current - 1:
-            directory.remove(root / directory.generation_name(number))
+def _remove_leftovers(root: Path, current: int) -> None:
+    """What a killed compaction left, generations before the one to go back to, and pending of earlier boots."""
     keep = f"pending.{directory.boot_id()}"
-    for entry in root.glob("pending.*"):
-        if entry.name != keep:
-            directory.remove(entry)
+    for path in [*directory.leftovers(root, current), *root.glob("pending.*")]:
+        if path.name != keep:
+            directory.remove(path)

@@ -120,6 +120,11 @@ def generations(root: Path) -> list[int]:
     return sorted(int(match[1]) for match in matches if match)
 
 
+def leftovers(root: Path, current: int) -> list[Path]:
+    """Generations that nobody needs: unfinished ones after the one in force, and all but one before it."""
+    return [root / generation_name(n) for n in generations(root) if n > current or n < current - 1]
+
+
 def current_number(root: Path) -> int:
     """Number of the generation in force; StoreError where the symlink is none of ours."""
     link = root / "current"

@@ -139,9 +139,5 @@ def _pending(root: Path, store: _core.Store) -> list[Finding]:
 
 
 def _generations(root: Path, current: int) -> list[Finding]:
-    found = []
-    for number in directory.generations(root):
-        if number > current or number < current - 1:
-            found.append(Finding("doubt", f"{directory.generation_name(number)} is left over",
-                                 "the next compaction removes it: fastgrey compact"))
-    return found
+    return [Finding("doubt", f"{path.name} is left over", "the next compaction removes it: fastgrey compact")
+            for path in directory.leftovers(root, current)]

@@ -9,7 +9,8 @@ cdef class Copy:
     cdef MDB_txn *copied
     cdef CopyState state
     cdef int64_t now
-    cdef uint64_t live[4]
+    # Live records of the kinds that are done.
+    cdef uint64_t alive_before
     cdef readonly int generation
 
     def __cinit__(self, Store store, path: str, int generation, int64_t now):
@@ -86,23 +87,7 @@ cdef class Copy:
 
     def copy(self, int limit) -> int:
         """Copy up to limit more records; how many were looked at, 0 when all are done."""
-        cdef int rc
-        cdef uint64_t before
-        while self.state.kind <= PAIR:
-            before = self.state.alive + self.state.expired
-            with nogil:
-                rc = copy_some(&self.store.state, self.source, &self.target, self.now, limit, &self.state)
-                if rc == MDB_MAP_FULL:
-                    rc = environment_grow(&self.target.passed, 0)
-            if rc == MDB_NOTFOUND:
-                self.live[self.state.kind] = self.state.alive - sum([self.live[k] for k in range(self.state.kind)])
-                self.state.kind += 1
-                self.state.started = False
-            elif rc != 0:
-                self._check(rc, "copy")
-            if self.state.alive + self.state.expired > before:
-                return self.state.alive + self.state.expired - before
-        return 0
+        return self._go_on(limit, False)
 
     def rewind(self) -> tuple[int, int]:
         """Flush the copy and begin to compare it; the numbers of live and of expired records."""
@@ -113,29 +98,44 @@ cdef class Copy:
         self._check(rc, "flush the new generation")
         self._check(mdb_txn_begin(self.target.passed.env, NULL, MDB_RDONLY, &self.copied), "read the new generation")
         memset(&self.state, 0, sizeof(self.state))
+        self.alive_before = 0
         return numbers
 
     def compare(self, int limit) -> int:
         """Compare up to limit more records; how many were looked at, 0 when all are done and the counts agree too."""
+        return self._go_on(limit, True)
+
+    cdef object _go_on(self, int limit, bint comparing):
         cdef int rc
-        cdef uint64_t before
-        cdef MDB_stat stat
+        cdef uint64_t seen
         while self.state.kind <= PAIR:
-            before = self.state.alive + self.state.expired
+            seen = self.state.alive + self.state.expired
             with nogil:
-                rc = compare_some(&self.store.state, self.source, &self.target, self.copied, self.now, limit,
-                                  &self.state)
+                if comparing:
+                    rc = compare_some(&self.store.state, self.source, &self.target, self.copied, self.now, limit,
+                                      &self.state)
+                else:
+                    rc = copy_some(&self.store.state, self.source, &self.target, self.now, limit, &self.state)
+                if rc == MDB_MAP_FULL:
+                    rc = environment_grow(&self.target.passed, 0)
             if rc == MDB_NOTFOUND:
-                mdb_stat(self.copied, self.target.known[self.state.kind], &stat)
-                if stat.ms_entries != self.live[self.state.kind]:
-                    self._check(MDB_INVALID, "verify the new generation")
+                if comparing:
+                    self._check_number()
                 self.state.kind += 1
                 self.state.started = False
-            elif rc != 0:
-                self._check(rc, "verify the new generation")
-            if self.state.alive + self.state.expired > before:
-                return self.state.alive + self.state.expired - before
+                self.alive_before = self.state.alive
+            else:
+                self._check(rc, "verify the new generation" if comparing else "copy")
+            if self.state.alive + self.state.expired > seen:
+                return self.state.alive + self.state.expired - seen
         return 0
+
+    cdef int _check_number(self) except -1:
+        """The new generation has of this kind as many records as the old one has live ones, and so no other."""
+        cdef MDB_stat stat
+        mdb_stat(self.copied, self.target.known[self.state.kind], &stat)
+        return self._check(0 if stat.ms_entries == self.state.alive - self.alive_before else MDB_INVALID,
+                           "verify the new generation")
 
     def finish(self, swap) -> int:
         """Under the write lock of the old generation: bring over what was touched, flush, call swap(), mark the old

@@ -256,7 +256,7 @@ cdef class Store:
     def drop_expired(self, now: int) -> int:
         """Drop the partitions of pending that hold no live record any more; their number."""
         cdef MDB_txn *txn = NULL
-        cdef int rc, dropped = 0, attempt
+        cdef int rc, dropped = 0
         cdef int64_t when = now
         self._usable()
         with self.lock:

@@ -86,7 +86,7 @@ cdef int compare_some(StoreState *s, MDB_txn *source, StoreState *target, MDB_tx
     cdef MDB_cursor *other = NULL
     cdef MDB_val key, value, other_key, other_value
     cdef CopyState behind = c[0]
-    cdef int rc, end, other_end
+    cdef int rc, end, other_end = 0
     cdef bint alive, sought = False
     rc = mdb_cursor_open(source, s.known[c.kind], &cursor)
     if rc == 0:
@@ -95,7 +95,6 @@ cdef int compare_some(StoreState *s, MDB_txn *source, StoreState *target, MDB_tx
         mdb_cursor_close(cursor)
         return rc
     end = copy_seek(cursor, c, &key, &value)
-    other_end = 0
     while end == 0 and limit > 0:
         alive = value_alive(s, &value, now)
         if alive:
@@ -122,7 +121,7 @@ cdef int compare_some(StoreState *s, MDB_txn *source, StoreState *target, MDB_tx
 
 cdef int copy_touched(StoreState *s, MDB_txn *source, StoreState *target, MDB_txn *txn, int64_t now,
                       uint64_t *touched) noexcept nogil:
-    """Bring over what was written since the snapshot, then clear the notes. The write lock of the source is held."""
+    """Bring over what was written since the snapshot. The write lock of the source is held."""
     cdef MDB_cursor *cursor = NULL
     cdef MDB_val name, nothing, key, value
     cdef int rc = mdb_cursor_open(source, s.touched, &cursor)

@@ -8,9 +8,16 @@ cdef struct Environment:
     bint writable
 
 
-cdef void environment_close(Environment *e) noexcept nogil:
+cdef void environment_leave(Environment *e) noexcept nogil:
+    """Give the reader slot back. All that is left to do for a process that ends without closing."""
     if e.reader != NULL:
         mdb_txn_abort(e.reader)
+        e.reader = NULL
+        e.reading = False
+
+
+cdef void environment_close(Environment *e) noexcept nogil:
+    environment_leave(e)
     if e.env != NULL:
         mdb_env_close(e.env)
     memset(e, 0, sizeof(Environment))
@@ -37,6 +44,18 @@ cdef int environment_open(Environment *e, const char *path, unsigned int flags, 
     return rc
 
 
+cdef int environment_resize(Environment *e, size_t size) noexcept nogil:
+    """Set the size of the map, 0 for the size that the file has by now. Where that fails the environment is closed:
+    its old map is gone, and LMDB would go on through the address."""
+    cdef int rc
+    # The map must not move under a transaction, not even under one that is only reset.
+    environment_leave(e)
+    rc = mdb_env_set_mapsize(e.env, size)
+    if rc != 0:
+        environment_close(e)
+    return rc
+
+
 cdef int environment_read(Environment *e, MDB_txn **txn) noexcept nogil:
     """Begin reading. environment_read_end must follow, also before any write to the same environment."""
     cdef int rc = 0, attempt, dead = 0
@@ -51,11 +70,9 @@ cdef int environment_read(Environment *e, MDB_txn **txn) noexcept nogil:
             e.reading = True
             txn[0] = e.reader
             return 0
-        if e.reader != NULL:
-            mdb_txn_abort(e.reader)
-            e.reader = NULL
+        environment_leave(e)
         if rc == MDB_MAP_RESIZED:
-            rc = mdb_env_set_mapsize(e.env, 0)
+            rc = environment_resize(e, 0)
         elif rc == MDB_READERS_FULL:
             rc = mdb_reader_check(e.env, &dead)
         if rc != 0:
@@ -69,13 +86,6 @@ cdef void environment_read_end(Environment *e) noexcept nogil:
         e.reading = False
 
 
-cdef void environment_leave(Environment *e) noexcept nogil:
-    """Give the reader slot back, for a process that ends without closing."""
-    if e.reader != NULL:
-        mdb_txn_abort(e.reader)
-        e.reader = NULL
-
-
 cdef int environment_write(Environment *e, MDB_txn **txn) noexcept nogil:
     cdef int rc = 0, attempt
     environment_read_end(e)
@@ -87,16 +97,6 @@ cdef int environment_write(Environment *e, MDB_txn **txn) noexcept nogil:
         if rc != 0:
             return rc
     return MDB_MAP_RESIZED
-
-
-cdef int environment_resize(Environment *e, size_t size) noexcept nogil:
-    """Set the size of the map, 0 for the size that the file has by now."""
-    # The map must not move under a transaction, not even under one that is only reset.
-    if e.reader != NULL:
-        mdb_txn_abort(e.reader)
-        e.reader = NULL
-        e.reading = False
-    return mdb_env_set_mapsize(e.env, size)
 
 
 cdef size_t environment_mapsize(Environment *e) noexcept nogil:

@@ -89,17 +89,26 @@ cdef bint partition_expired(const Partition *p, int64_t now, int64_t horizon) no
     return p.start + p.length + horizon <= now
 
 
+cdef int partition_names(MDB_txn *txn, MDB_cursor **cursor) noexcept nogil:
+    """A cursor over the named databases, in the order of their times."""
+    cdef MDB_dbi names
+    cdef int rc = mdb_dbi_open(txn, NULL, 0, &names)
+    return mdb_cursor_open(txn, names, cursor) if rc == 0 else rc
+
+
+cdef int partition_drop(MDB_txn *txn, const Partition *p) noexcept nogil:
+    cdef MDB_dbi dbi
+    cdef int rc = mdb_dbi_open(txn, p.name, 0, &dbi)
+    return mdb_drop(txn, dbi, 1) if rc == 0 else rc
+
+
 cdef int partitions_list(StoreState *s, MDB_txn *txn, int64_t now, int64_t horizon, Partitions *out) noexcept nogil:
     """Open those that may hold live records. A clock that stepped back finds its records in later ones."""
     cdef MDB_cursor *cursor = NULL
-    cdef MDB_dbi names
     cdef MDB_val key, value
     cdef Partition *p
-    cdef int rc
+    cdef int rc = partition_names(txn, &cursor)
     out.size = 0
-    rc = mdb_dbi_open(txn, NULL, 0, &names)
-    if rc == 0:
-        rc = mdb_cursor_open(txn, names, &cursor)
     if rc != 0:
         return rc
     rc = mdb_cursor_get(cursor, &key, &value, MDB_LAST)
@@ -118,14 +127,11 @@ cdef int partitions_list(StoreState *s, MDB_txn *txn, int64_t now, int64_t horiz
 cdef int partitions_drop(MDB_txn *txn, int64_t now, int64_t horizon, int *dropped) noexcept nogil:
     """Drop the partitions that expired, and what no version of this format names."""
     cdef MDB_cursor *cursor = NULL
-    cdef MDB_dbi names, dbi
     cdef MDB_val key, value
     cdef Partition p
     cdef int rc
     while True:
-        rc = mdb_dbi_open(txn, NULL, 0, &names)
-        if rc == 0:
-            rc = mdb_cursor_open(txn, names, &cursor)
+        rc = partition_names(txn, &cursor)
         if rc != 0:
             return rc
         rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)
@@ -136,9 +142,7 @@ cdef int partitions_drop(MDB_txn *txn, int64_t now, int64_t horizon, int *droppe
         mdb_cursor_close(cursor)
         if rc != 0:
             return 0 if rc == MDB_NOTFOUND else rc
-        rc = mdb_dbi_open(txn, p.name, 0, &dbi)
-        if rc == 0:
-            rc = mdb_drop(txn, dbi, 1)
+        rc = partition_drop(txn, &p)
         if rc != 0:
             return rc
         dropped[0] += 1

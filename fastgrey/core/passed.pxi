@@ -86,8 +86,6 @@ cdef int passed_read(StoreState *s, MDB_txn **txn) noexcept nogil:
                 return fault
         rc = environment_read(&s.passed, txn)
         if rc != 0:
-            # A map that could not be made anew is gone; LMDB would go on through its address.
-            environment_close(&s.passed)
             return fail(s, CANNOT_READ, rc)
         fault = head_read(s, txn[0])
         if fault != NO_FAULT:
@@ -116,7 +114,6 @@ cdef int passed_write(StoreState *s, MDB_txn **txn) noexcept nogil:
                 return fault
         rc = environment_write(&s.passed, txn)
         if rc != 0:
-            environment_close(&s.passed)
             return fail(s, CANNOT_WRITE, rc)
         # The number of a write transaction is one that no commit has yet: the head is read afresh.
         s.head_txn = 0

@@ -32,21 +32,16 @@ cdef int free_pages(MDB_txn *txn, size_t *pages) noexcept nogil:
 cdef int drop_oldest(MDB_txn *txn) noexcept nogil:
     """MDB_MAP_FULL where there is no partition to give up."""
     cdef MDB_cursor *cursor = NULL
-    cdef MDB_dbi names, dbi
     cdef MDB_val key, value
     cdef Partition p
-    cdef int rc = mdb_dbi_open(txn, NULL, 0, &names)
-    if rc == 0:
-        rc = mdb_cursor_open(txn, names, &cursor)
+    cdef int rc = partition_names(txn, &cursor)
     if rc != 0:
         return rc
     rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)
     if rc == MDB_NOTFOUND or rc == 0 and partition_parse(&key, &p) != 0:
         rc = MDB_MAP_FULL
     mdb_cursor_close(cursor)
-    if rc == 0:
-        rc = mdb_dbi_open(txn, p.name, 0, &dbi)
-    return mdb_drop(txn, dbi, 1) if rc == 0 else rc
+    return partition_drop(txn, &p) if rc == 0 else rc
 
 
 cdef int give_up_oldest(StoreState *s, int attempt, int *notes) noexcept nogil:
