@@ -1,7 +1,7 @@
 """Fixtures that more than one kind of test uses."""
 
+import contextlib
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +89,23 @@ def envelopes():
     return name
 
 
-def remove(path):
-    """Remove a file or a tree."""
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+HOLDER = """
+import lmdb, sys
+with lmdb.open(sys.argv[1], max_dbs=16).begin(write=True):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def write_lock_held(environment):
+    """A process that holds the write lock of an LMDB environment, killed at the end where it still runs."""
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(environment)], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        yield holder
+    finally:
+        if holder.returncode is None:
+            holder.kill()
+            holder.communicate()

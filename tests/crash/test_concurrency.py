@@ -17,7 +17,7 @@ import pytest
 
 import aging
 import fastgrey
-from conftest import HOOK
+from conftest import HOOK, write_lock_held
 from fastgrey import compaction, directory
 
 # The shell holds each hook at the gate: small, so that all that is left to do when the gate opens is the hook's own.
@@ -77,29 +77,19 @@ def test_64_at_once_on_one_new_triplet(make_store, path, pending_path, tmp_path)
     assert triplet[0] == pair[0]
 
 
-HOLDER = """
-import lmdb, sys
-with lmdb.open(sys.argv[1], max_dbs=16).begin(write=True):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
 def test_who_comes_second_leaves_the_first_time_alone(make_store, path, pending_path):
     """Two hooks look, find nothing, and wait for the write lock; the second must look again when it has it."""
     make_store("pool_hops=0")
     environment = {"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"}
     subprocess.run([HOOK, "other@other.example", "b@example.net"], env=environment, stderr=subprocess.DEVNULL)
     before = {key for partition in aging.records(pending_path).values() for key in partition}
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(pending_path)], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE)
-    assert holder.stdout.readline() == b"held\n"
     waiting = []
-    for _ in range(2):
-        waiting.append((int(time.time()), subprocess.Popen([HOOK, "a@example.org", "b@example.net"], env=environment,
-                                                           stderr=subprocess.PIPE, text=True)))
-        time.sleep(2.2)
-    holder.communicate()
+    with write_lock_held(pending_path) as holder:
+        for _ in range(2):
+            waiting.append((int(time.time()), subprocess.Popen([HOOK, "a@example.org", "b@example.net"],
+                                                               env=environment, stderr=subprocess.PIPE, text=True)))
+            time.sleep(2.2)
+        holder.communicate()
     lines = [(started, process.communicate()[1].split()[2]) for started, process in waiting]
     assert sorted(reason for _, reason in lines) == ["early", "new"]
     (first,) = [aging.unpack(value)[0] for partition in aging.records(pending_path).values()

@@ -15,7 +15,7 @@ import pytest
 
 import aging
 import fastgrey
-from conftest import HOOK, remove
+from conftest import HOOK, write_lock_held
 from fastgrey import directory
 
 NOBODY = 65534
@@ -164,7 +164,7 @@ def test_garbage_in_place_of_a_file(store, on_error, run_hook, name):
 @pytest.mark.parametrize("kind", ["missing", "directory", "symlink to itself", "empty"])
 def test_something_else_in_place_of_a_file(store, on_error, run_hook, name, kind):
     file = store / name
-    remove(file)
+    directory.remove(file)
     if kind == "directory":
         file.mkdir()
     elif kind == "empty":
@@ -424,22 +424,10 @@ def test_log_that_is_full_ends_the_wait(store, path):
     assert time.monotonic() - started < 20
 
 
-HOLDER = """
-import lmdb, sys
-environment = lmdb.open(sys.argv[1], max_dbs=16)
-with environment.begin(write=True):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
 def test_stopped_holder_of_the_lock(store, on_error, run_hook, pending_path):
     """A process that stopped inside a write transaction stops strangers for seconds, not for ever."""
     run_hook(sender="first@first.example")
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(pending_path)], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE)
-    try:
-        assert holder.stdout.readline() == b"held\n"
+    with write_lock_held(pending_path) as holder:
         holder.send_signal(signal.SIGSTOP)
         started = time.monotonic()
         # Found without the lock.
@@ -447,9 +435,6 @@ def test_stopped_holder_of_the_lock(store, on_error, run_hook, pending_path):
         assert time.monotonic() - started < 5
         assert_fault(run_hook(sender="second@second.example"), on_error, "in time", "(pending)")
         assert time.monotonic() - started < 20
-    finally:
-        holder.kill()
-        holder.communicate()
     # The kernel hands the lock of the dead to the next.
     assert run_hook(sender="second@second.example").words == ["defer", "new"]
 
@@ -457,19 +442,13 @@ def test_stopped_holder_of_the_lock(store, on_error, run_hook, pending_path):
 def test_blocked_and_ignored_signals(store, path, pending_path, run_hook):
     """A parent that blocked SIGALRM must not switch off the bound."""
     run_hook()
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(pending_path)], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE)
 
     def block():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
-    try:
-        assert holder.stdout.readline() == b"held\n"
+    with write_lock_held(pending_path):
         assert run_hook(sender="second@second.example", preexec_fn=block).words[1] == "error"
-    finally:
-        holder.kill()
-        holder.communicate()
 
 
 def test_map_of_passed_grows(make_store, path, run_hook):
