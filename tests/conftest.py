@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def make_store(path):
 
 
 @pytest.fixture
-def run_hook(path):
+def run_hook(path, tmp_path):
     """Run the real executable; gives status, line (standard error) and its first words."""
 
     def run(sender="a@example.org", recipient="b@example.net", client="192.0.2.1", env=None, argv=None, **options):
@@ -51,8 +52,10 @@ def run_hook(path):
         if client is not None:
             environment["TCPREMOTEIP"] = client
         environment |= env or {}
+        # Another user may have no way into the directory of the checkout.
+        hook = shutil.copy(HOOK, tmp_path) if "user" in options else HOOK
         done = subprocess.run(
-            [HOOK, sender, recipient] if argv is None else [HOOK, *argv],
+            [hook, sender, recipient] if argv is None else [hook, *argv],
             env=environment, capture_output=True, timeout=60, **options,
         )
         assert done.stdout == b""
