@@ -1,7 +1,7 @@
 """An independent reference model of the greylisting decision.
 
-The model is written from the contract of a decision alone (docs/decision.md, without the rule lists and the
-expectation windows) and favours literal reading over speed. It shares no code with the program it is compared to.
+The model is written from the contract of a decision alone (docs/decision.md) and favours literal reading over speed. It
+shares no code with the program it is compared to. The rule lists are in tests/rules_model.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -37,6 +39,7 @@ DEFAULTS: dict[str, int | bool | str] = {
     "on_error": "accept",
 }
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Verdict = tuple[str, str, int]
 # A key starts with the name of its kind, so that records of different kinds cannot meet in one dict.
@@ -57,6 +60,26 @@ class PendingPair:
 
     first: int
     hops: int
+
+
+class RuleLists(Protocol):
+    """What the model asks of rule lists."""
+
+    def ruling(self, *, client: bytes, client_name: bytes, trusted: bool, sender: bytes, recipient: bytes) -> str | None:
+        """Return 'denied', 'allowed', 'opted-out' or None."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Mail that a recipient expects until a moment, from a domain or, where that is empty, from anybody."""
+
+    recipient: bytes
+    domain: bytes
+    until: int
+
+    def covers(self, now: int, recipient: bytes, domain: bytes) -> bool:
+        """Tell whether mail for the recipient from the domain is expected; both as they stand in keys."""
+        return now < self.until and recipient == self.recipient and self.domain in (b"", domain)
 
 
 def elapsed(now: int, then: int) -> int:
@@ -153,7 +176,7 @@ def normalise_recipient(raw: bytes) -> bytes:
     return join_address(*split_address(raw))
 
 
-def parse_client(text: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def parse_client(text: bytes) -> Address:
     """Return the address that inet_pton reads, with an IPv4 address mapped into IPv6 as IPv4."""
     name = text.partition(b"%")[0].decode("ascii")
     try:
@@ -205,7 +228,9 @@ def name_parent(name: bytes, client: Network) -> bytes:
 class Model:
     """A greylist that keeps its records in memory and never forgets one."""
 
-    def __init__(self, **settings: int | bool | str) -> None:
+    def __init__(
+        self, *, rules: RuleLists | None = None, windows: Sequence[Window] = (), **settings: int | bool | str
+    ) -> None:
         unknown = sorted(settings.keys() - DEFAULTS.keys())
         if unknown:
             raise TypeError(f"unknown settings: {', '.join(unknown)}")
@@ -225,6 +250,8 @@ class Model:
         self.mode = str(chosen["mode"])
         self.on_error = str(chosen["on_error"])
 
+        self.rules = rules
+        self.windows = windows
         self.known: dict[Key, Known] = {}
         self.pending: dict[Key, int] = {}  # The value is the time of the first attempt.
         self.pending_pairs: dict[Key, PendingPair] = {}
@@ -248,15 +275,18 @@ class Model:
         try:
             if not 0 <= now <= MAX_NOW:
                 raise ValueError("the clock is out of range")
+            trusted = self.trust_client_name if name_trusted is None else name_trusted
+            ruling = self.rules.ruling(
+                client=client, client_name=client_name, trusted=trusted, sender=sender, recipient=recipient
+            ) if self.rules else None
             exact, network = normalise_client(client, self.ipv4_prefix, self.ipv6_prefix)
             sender = normalise_sender(sender)
             recipient = normalise_recipient(recipient)
         except ValueError:
             verdict: Verdict = (self.on_error, "error", 0)
         else:
-            trusted = self.trust_client_name if name_trusted is None else name_trusted
             parent = name_parent(client_name, exact) if trusted else b""
-            verdict = self._decide(now, exact, network, parent, sender, recipient)
+            verdict = self._decide(now, ruling, exact, network, parent, sender, recipient)
 
         # The learn mode accepts everything, so a deferral because of an error is no exception.
         if self.mode == "learn" and verdict[0] == "defer":
@@ -264,15 +294,29 @@ class Model:
         return verdict
 
     def _decide(
-        self, now: int, exact: Network, network: Network, parent: bytes, sender: bytes, recipient: bytes
+        self,
+        now: int,
+        ruling: str | None,
+        exact: Network,
+        network: Network,
+        parent: bytes,
+        sender: bytes,
+        recipient: bytes,
     ) -> Verdict:
-        """Go through steps 3 to 11 for a normalised request."""
-        if sender == b"" and self.null_sender == "accept":
+        """Go through steps 2 to 11 for a normalised request and what the rules say of it."""
+        domain = sender.rpartition(b"@")[2] if b"@" in sender else b""
+
+        if ruling == "denied":
+            return "reject", "denied", 0
+        if ruling == "allowed" or (sender == b"" and self.null_sender == "accept"):
             return "accept", "allowed", 0
+        if ruling == "opted-out":
+            return "accept", "opted-out", 0
+        if any(window.covers(now, recipient, domain) for window in self.windows):
+            return "accept", "expected", 0
 
         # The network comes before the parent, because the first record that matches is the one refreshed.
         origins: list[Network | bytes] = [network, parent] if parent else [network]
-        domain = sender.rpartition(b"@")[2] if b"@" in sender else b""
 
         client_key: Key = ("client", exact)
         domain_keys: list[Key] = [("domain", origin, domain) for origin in origins] if domain else []
