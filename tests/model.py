@@ -65,7 +65,9 @@ class PendingPair:
 class RuleLists(Protocol):
     """What the model asks of rule lists."""
 
-    def ruling(self, *, client: bytes, client_name: bytes, trusted: bool, sender: bytes, recipient: bytes) -> str | None:
+    def ruling(
+        self, *, client: bytes, client_name: bytes, trusted: bool, sender: bytes, recipient: bytes
+    ) -> str | None:
         """Return 'denied', 'allowed', 'opted-out' or None."""
 
 

@@ -1,7 +1,7 @@
 """An independent reference model of the rule lists.
 
-Written from the description of a decision (docs/decision.md) like tests/model.py, and as literal: every entry of a list is
-held against the request, one after the other. Entries are taken to be good; which are bad is not modelled.
+Written from the description of a decision (docs/decision.md) like tests/model.py, and as literal: every entry of a list
+is held against the request, one after the other. Entries are taken to be good; which are bad is not modelled.
 """
 
 from __future__ import annotations
@@ -137,7 +137,9 @@ class Rules:
         self.opt_out = [mailbox_rule(entry) for entry in entries["opt_out"]]
         self.opt_in = [mailbox_rule(entry) for entry in entries["opt_in"]]
 
-    def ruling(self, *, client: bytes, client_name: bytes, trusted: bool, sender: bytes, recipient: bytes) -> str | None:
+    def ruling(
+        self, *, client: bytes, client_name: bytes, trusted: bool, sender: bytes, recipient: bytes
+    ) -> str | None:
         """Return 'denied', 'allowed', 'opted-out' or None for a request as it was received, or raise ValueError."""
         host = read_client(client, client_name, trusted)
         origin = read_mailbox(sender)
