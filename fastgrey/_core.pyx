@@ -13,6 +13,8 @@ include "core/compact.pxi"
 
 include "binding/convert.pxi"
 include "binding/functions.pxi"
+include "binding/policy.pxi"
 include "binding/create.pxi"
 include "binding/store.pxi"
+include "binding/windows.pxi"
 include "binding/copy.pxi"

@@ -104,6 +104,7 @@ SETTINGS = (
             choices=("enforce", "learn")),
     Setting("on_error", "choice", "accept", "the verdict when no decision can be made", choices=("accept", "defer")),
     Setting("pending_size", "size", "1G", "bytes that triplets waiting to pass may take on disk", 4 << 20, 1 << 42),
+    Setting("expect_max", "duration", "1h", "the longest expectation window that may be opened", 1, YEAR),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 

@@ -24,5 +24,8 @@ cdef str short_key(const unsigned char *key):
     return key[:SHORT_KEY].hex()
 
 
+# Regular expressions must mean the same in a process with another locale as in the hook, which has none.
+cdef locale_t plain_locale = newlocale(LC_ALL_MASK, b"C", NULL)
+
 cdef tuple ACTION_NAMES = tuple([action_name(i).decode() for i in range(3)])
 cdef tuple REASON_NAMES = tuple([reason_name(i).decode() for i in range(DENIED + 1)])
