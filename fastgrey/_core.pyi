@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self, TypedDict
+from typing import Any, Self, TypedDict
 
 from .verdict import Verdict
 
@@ -85,6 +85,16 @@ def find_window(store: Store, recipient: str, domain: str | None = None) -> _Win
 def open_window(store: Store, recipient: str, domain: str | None, opened: int, until: int) -> _Window: ...
 def close_window(store: Store, key: str) -> bool: ...
 def windows(store: Store) -> list[_Window]: ...
+def explain(
+    store: Store,
+    *,
+    client: str | bytes,
+    sender: str | bytes,
+    recipient: str | bytes,
+    client_name: str | bytes | None = None,
+    name_trusted: bool | None = None,
+    now: float | None = None,
+) -> dict[str, Any]: ...
 
 class Copy:
     generation: int

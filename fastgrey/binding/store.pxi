@@ -75,33 +75,26 @@ cdef class Store:
         """
         cdef Request q
         cdef VerdictState v
-        cdef locale_t before
-        cdef bytes client_bytes = as_bytes(client, "client")
-        cdef bytes sender_bytes = as_bytes(sender, "sender")
-        cdef bytes recipient_bytes = as_bytes(recipient, "recipient")
-        cdef bytes name_bytes = as_bytes(client_name, "client_name") if client_name is not None else b""
+        cdef tuple parts = request_parts(client, sender, recipient, client_name)
         self._usable()
-        q.client = bytes_span(client_bytes)
-        q.name = bytes_span(name_bytes)
-        q.sender = bytes_span(sender_bytes)
-        q.recipient = bytes_span(recipient_bytes)
-        q.name_trusted = -1 if name_trusted is None else 1 if name_trusted else 0
+        request_fill(&q, parts, name_trusted, now)
         q.relay = relay
         q.dry = dry_run
-        moment = int(clock.time() if now is None else now)
-        # The core knows what is wrong with -1; other numbers may not fit its type.
-        q.now = moment if 0 <= moment <= TIME_MAX else -1
         with self.lock:
-            with nogil:
-                before = uselocale(plain_locale)
-                decide(&self.state, &q, &v)
-                uselocale(before)
+            self._decide(&q, &v)
             return Verdict(
                 ACTION_NAMES[v.action], REASON_NAMES[v.reason], v.wait,
                 cause_text(&self.state, v.fault, v.error) if v.fault != NO_FAULT else None,
                 short_key(v.key) if v.has_key else None,
                 v.rule.decode("ascii") if v.rule[0] else None,
             )
+
+    cdef void _decide(self, const Request *q, VerdictState *v) noexcept:
+        cdef locale_t before
+        with nogil:
+            before = uselocale(plain_locale)
+            decide(&self.state, q, v)
+            uselocale(before)
 
     def close(self):
         """Give the store back. The last of several opens of the same store in a process closes it."""

@@ -27,6 +27,8 @@ cdef void decide_error(StoreState *s, VerdictState *v, int fault) noexcept nogil
 cdef int decide_policy(StoreState *s, MDB_txn *txn, const Request *q, Envelope *e, VerdictState *v,
                        bint *decided) noexcept nogil:
     """Steps 2 to 5. What there is none of costs a look at the head."""
+    cdef unsigned char name[WINDOW_NAME_SIZE]
+    cdef Window w
     cdef int fault, found
     decided[0] = False
     if s.head.rules:
@@ -38,7 +40,7 @@ cdef int decide_policy(StoreState *s, MDB_txn *txn, const Request *q, Envelope *
         answer(v, ACCEPT, ALLOWED, 0)
         return NO_FAULT
     if q.now <= s.head.windows_until:
-        found = window_open(s, txn, e, q.now)
+        found = window_open(s, txn, e, q.now, name, &w)
         if found < 0:
             return CANNOT_READ
         if found:

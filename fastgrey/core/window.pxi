@@ -48,18 +48,20 @@ cdef bint is_window(const MDB_val *key, const MDB_val *value) noexcept nogil:
             and value.mv_size == sizeof(Window))
 
 
-cdef int window_open(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t now) noexcept nogil:
-    """Step 5: 1 where a window is open for the recipient and the sender's domain, 0 where not, -1 on an error."""
-    cdef unsigned char name[WINDOW_NAME_SIZE]
+cdef int window_open(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t now, unsigned char *name,
+                     Window *w) noexcept nogil:
+    """Step 5: 1 where a window is open for the recipient and the sender's domain, 0 where not, -1 on an error.
+
+    name and w are those of the window that is open.
+    """
     cdef const unsigned char *text = e.sender.text
     cdef size_t start = e.sender.domain
-    cdef Window w
     cdef int rc
     while True:
         if start > e.sender.size:
             start = e.sender.size
         window_name(&e.recipient, text + start, e.sender.size - start, s.head.secret, name)
-        rc = window_get(s, txn, name, &w)
+        rc = window_get(s, txn, name, w)
         if rc == 0 and now <= w.until:
             return 1
         if rc != 0 and rc != MDB_NOTFOUND:
