@@ -1,4 +1,4 @@
-"""Configuration: fastgrey.toml and the files of conf.d beside it, read, checked and refused whole where anything is wrong.
+"""Configuration: fastgrey.toml and the files of conf.d beside it, read, checked, and refused whole where need be.
 
 Every option is at the top level: the settings, and the rule lists as arrays of entries or of files of them:
 
@@ -6,8 +6,8 @@ Every option is at the top level: the settings, and the rule lists as arrays of 
     deny_senders = ["*%*"]
     allow_clients = ["192.0.2.0/24", { file = "whitelist_clients" }]
 
-conf.d is read in the order of its names. A setting given again replaces the one before, lists add up. Names of files are
-relative to the file that names them.
+conf.d is read in the order of its names. A setting given again replaces the one before, lists add up. Names of files
+are relative to the file that names them.
 """
 
 import difflib
@@ -114,16 +114,14 @@ class _Source:
             raise PolicyError(f"{path}:{line}: not UTF-8; TOML is") from None
         except tomllib.TOMLDecodeError as error:
             match = re.fullmatch(r"(.*) \(at line ([0-9]+), column ([0-9]+)\)", str(error))
-            line, what = (int(match[2]), f"{match[1]} (column {match[3]})") if match else (self._last_line(), str(error))
+            line = int(match[2]) if match else self.text.rstrip("\n").count("\n") + 1
+            what = f"{match[1]} (column {match[3]})" if match else str(error)
             raise PolicyError(f"{path}:{line}: no valid TOML: {what}") from None
         self.lines = self.text.split("\n")
         try:
             self.options: Any = msgspec.convert(self.table, Options)
         except msgspec.ValidationError as error:
             raise self._refusal(str(error)) from None
-
-    def _last_line(self) -> int:
-        return self.text.rstrip("\n").count("\n") + 1
 
     def _refusal(self, text: str) -> PolicyError:
         """What msgspec has against the table, in the words of an administrator."""

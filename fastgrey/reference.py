@@ -6,9 +6,9 @@ PAGE = r"""# Configuration
 
 Written by `fastgrey config describe --markdown`.
 
-The main file is `/etc/fastgrey/fastgrey.toml`, or what `--config` or FASTGREY_CONFIG names. The files `conf.d/*.toml` beside it are
-read after it in the order of their names: a setting given again replaces the one before, lists add up. Nothing is in
-force until `fastgrey apply`, which checks everything first and refuses the whole where anything is wrong.
+The main file is `/etc/fastgrey/fastgrey.toml`, or what `--config` or FASTGREY_CONFIG names. The files `conf.d/*.toml`
+beside it are read after it in the order of their names: a setting given again replaces the one before, lists add up.
+Nothing is in force until `fastgrey apply`, which checks everything first and refuses the whole where anything is wrong.
 
     delay = "10m"
     trust_client_name = true
@@ -24,8 +24,8 @@ force until `fastgrey apply`, which checks everything first and refuses the whol
 ## Rule lists
 
 Deny beats allow, allow beats opting out. An array holds entries and files of entries, `{ file = "NAME" }`, relative to
-the file that names them. In a file there is one entry a line, and what follows `#` is comment; postgrey's `whitelist_clients` and
-`whitelist_recipients` can be used as they are.
+the file that names them. In a file there is one entry a line, and what follows `#` is comment; postgrey's
+`whitelist_clients` and `whitelist_recipients` can be used as they are.
 
 | list | meaning |
 | --- | --- |
@@ -50,8 +50,8 @@ the file that names them. In a file there is one entry a line, and what follows 
 Upper and lower case are the same. Senders are compared as they were written, not as they are keyed: an entry may name
 `bounce-4711@example.org`. Names and addresses that are not trusted, or are longer than 1,000 bytes, match nothing.
 
-Regular expressions are POSIX extended. Of Perl's notation `\d \w \s \D \W \S \b \B`, `(?:...)`, lazy repetitions and quoting in
-brackets are understood. References back are refused, and so is what comes to more than 2,000 positions with its
+Regular expressions are POSIX extended. Of Perl's notation `\d \w \s \D \W \S \b \B`, `(?:...)`, lazy repetitions and
+quoting in brackets are understood. References back are refused, and so is what comes to more than 2,000 positions with its
 repetitions written out: an expression may take milliseconds, never more. Entries and files may be as many as you like;
 expressions are tried one by one, all others are looked up.
 """

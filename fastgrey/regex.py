@@ -1,8 +1,8 @@
 """Regular expressions of rules: POSIX extended as regcomp(3) has it, with the Perl notation that rule lists written for
 postgrey use, and within bounds that keep every match to milliseconds.
 
-The C library matches without going back as long as nothing refers back, so time grows with the length of the address and
-the size of the expression. Both are bounded here, once, when a policy is applied.
+The C library matches without going back as long as nothing refers back, so time grows with the length of the address
+and the size of the expression. Both are bounded here, once, when a policy is applied.
 """
 
 import re
@@ -119,7 +119,7 @@ class _Translator:
         if self.text.startswith("?:", self.place):
             self.place += 2
         elif self.text.startswith("?", self.place):
-            raise ValueError(f"'({self.text[self.place:self.place + 2]}' is not POSIX; of Perl's groups only '(?:' is known")
+            raise ValueError(f"'({self.text[self.place:self.place + 2]}' is not POSIX; of Perl's groups there is '(?:'")
         self._end_run()
         self.out.append("(")
         self.sizes.append(0)

@@ -16,7 +16,8 @@ class Window(TypedDict):
     narrow: bool
 
 
-def open_window(store: _core.Store, recipient: str, domain: str | None, duration: str, dry_run: bool = False) -> Window:
+def open_window(store: _core.Store, recipient: str, domain: str | None, duration: str,
+                dry_run: bool = False) -> Window:
     """Open a window from now on, or change when an open one closes.
 
     domain: sender domain, subdomains included; None for any sender. duration: such as '15m', at most the setting
@@ -25,8 +26,8 @@ def open_window(store: _core.Store, recipient: str, domain: str | None, duration
     longest = dict(zip(settings.BY_NAME, store.head()["settings"], strict=True))["expect_max"]
     span = settings.Setting("--for", "duration", "", "", "", 1, settings.YEAR).parse(duration)
     if span > longest:
-        raise SettingsError(f"--for {duration}: a window may be open for {times.span(longest)} at most (expect_max); choose "
-                            "a shorter one, or raise expect_max in the configuration, then: fastgrey apply")
+        raise SettingsError(f"--for {duration}: a window may be open for {times.span(longest)} at most (expect_max); "
+                            "choose a shorter one, or raise expect_max in the configuration, then: fastgrey apply")
     now = int(time.time())
     _check(recipient, domain)
     if dry_run:

@@ -53,7 +53,9 @@ def changes(before: Policy, after: Policy) -> dict[str, object]:
 
 
 def _show(facts: dict[str, object], before: Policy, after: Policy, path: str) -> None:
-    since = f"policy {before.number}, applied {times.date(before.applied)}" if before.number else "no policy applied yet"
+    since = "no policy applied yet"
+    if before.number:
+        since = f"policy {before.number}, applied {times.date(before.applied)}"
     if facts["dry_run"]:
         for line in difflib.unified_diff(before.lines(), after.lines(), f"{path} ({since})", after.files[0], n=0,
                                          lineterm=""):

@@ -23,8 +23,8 @@ def expect(recipient: str | None, domain: str | None, duration: str | None, clos
            listing: bool, store: str | None, dry_run: bool, as_json: bool) -> None:
     """Let mail to RECIPIENT pass for a while, as for a login code that is expected now.
 
-    Until the window closes, mail to that recipient is accepted at once, from the domain of --from or from anywhere; deny
-    rules still hold. The store keeps a hash only, so --list shows keys and times, and no address.
+    Until the window closes, mail to that recipient is accepted at once, from the domain of --from or from anywhere;
+    deny rules still hold. The store keeps a hash only, so --list shows keys and times, and no address.
 
     \b
     Example: fastgrey expect you@example.net --from example.org --for 15m
