@@ -61,7 +61,7 @@ class _Texts:
 
 
 def action_and_subject(list_name: str) -> tuple[int, int]:
-    """Numbers of what a list does (deny, allow, opt-out, opt-in) and of whom it looks at (client, sender, recipient)."""
+    """Numbers of what a list does (deny, allow, opt out, opt in) and of whom (client, sender, recipient)."""
     number = NUMBERS[list_name]
     return (number // 3, number % 3) if number < 6 else (number - 4, 2)
 

@@ -8,7 +8,7 @@ from .errors import SettingsError
 
 
 class Window(TypedDict):
-    """A window for people and machines. key: 32 hex digits; opened, until: Unix seconds; narrow: for one domain only."""
+    """A window. key: 32 hex digits; opened, until: Unix seconds; narrow: for one sender domain only."""
 
     key: str
     opened: int
