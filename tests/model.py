@@ -81,7 +81,9 @@ class Window:
 
     def covers(self, now: int, recipient: bytes, domain: bytes) -> bool:
         """Tell whether mail for the recipient from the domain is expected; both as they stand in keys."""
-        return now < self.until and recipient == self.recipient and self.domain in (b"", domain)
+        if now > self.until or recipient != self.recipient:
+            return False
+        return self.domain == b"" or domain == self.domain or domain.endswith(b"." + self.domain)
 
 
 def elapsed(now: int, then: int) -> int:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from model import Address, normalise_recipient, parse_client, split_address
+from model import MAX_LENGTH, Address, normalise_recipient, parse_client, split_address
 
 LISTS = (
     "deny_clients", "deny_senders", "deny_recipients",
@@ -42,12 +42,13 @@ MailboxRule = Callable[[Mailbox], bool]
 def file_entries(text: bytes) -> list[str]:
     """Return the entries of a rule file: one a line, without comments and white space around it."""
     lines = [line.partition(b"#")[0].strip() for line in text.split(b"\n")]
-    return [line.decode() for line in lines if line]
+    return [line.decode(errors="surrogateescape") for line in lines if line]
 
 
 def read_client(text: bytes, name: bytes, trusted: bool) -> Client:
     """Return the client as rules see it, or raise ValueError."""
-    return Client(parse_client(text), name.lower().removesuffix(b".") if trusted else b"")
+    usable = trusted and len(name) <= MAX_LENGTH
+    return Client(parse_client(text), name.lower().removesuffix(b".") if usable else b"")
 
 
 def read_mailbox(raw: bytes) -> Mailbox:
@@ -127,7 +128,7 @@ class Rules:
         unknown = sorted(lists.keys() - set(LISTS))
         if unknown:
             raise TypeError(f"unknown lists: {', '.join(unknown)}")
-        entries = {name: [entry.encode() for entry in lists.get(name, ())] for name in LISTS}
+        entries = {name: [entry.encode(errors="surrogateescape") for entry in lists.get(name, ())] for name in LISTS}
         self.deny_clients = [client_rule(entry) for entry in entries["deny_clients"]]
         self.deny_senders = [mailbox_rule(entry) for entry in entries["deny_senders"]]
         self.deny_recipients = [mailbox_rule(entry) for entry in entries["deny_recipients"]]
