@@ -1,6 +1,7 @@
 """The rule lists against the independent model: entries of every kind, alone, together, by thousands, set after set."""
 
 import ipaddress
+import itertools
 import random
 import subprocess
 
@@ -14,7 +15,7 @@ from fastgrey import _core, policy
 from fastgrey.errors import PolicyError
 from model import Model
 from rule_strategies import entries_of, requests
-from rules_model import LISTS, Rules
+from rules_model import LISTS, Rules, file_entries
 
 NOW = 1_700_000_000
 CHOICES = {"trust_client_name": [False, True], "null_sender": ["greylist", "accept"], "mode": ["enforce", "learn"]}
@@ -139,6 +140,29 @@ def test_examples(store, name, entry, part, ruling):
     policy.put(store, {name: [entry]}, numbers({}))
     verdict = store.check(**REQUEST | part, name_trusted=True, now=NOW, dry_run=True)
     assert verdict.reason == (ruling or "new")
+
+
+FILES = {
+    "allow_clients": b"# ours\r\n\r\n  10.20. # two octets\r\n\t/^mx\\d+\\./ \t\n2001:db8::/33#none\n#\n"
+                     b" \t\n192.0.2.1\n x.Example",
+    "deny_senders": b"caf\xe9@example.org # Latin-1\ncaf\xc3\xa9@\n#a@example.org\n *%* \n\n/a\\s+b@/\n@example.net",
+}
+
+
+def test_files_hold_one_entry_a_line(make_store, config, run_fastgrey, tmp_path):
+    make_store("trust_client_name=true")
+    config("trust_client_name = true\n" + "".join(f'{name} = [{{ file = "{name}" }}]\n' for name in FILES))
+    for name, text in FILES.items():
+        (tmp_path / "etc" / name).write_bytes(text)
+    assert run_fastgrey("apply").returncode == 0
+    lists = Rules({name: file_entries(text) for name, text in FILES.items()})
+    clients = [b"10.20.1.1", b"10.21.1.1", b"2001:db8::1", b"2001:db8:8000::", b"192.0.2.1"]
+    names = [b"", b"mx1.example", b"mxx.example", b"a.x.example"]
+    senders = [b"caf\xe9@example.org", b"caf\xc3\xa9@x", b"a@example.org", b"a%b@c", b"a  b@c", b"a@x.example.net"]
+    with fastgrey.open(tmp_path / "store") as opened:
+        for client, name, sender in itertools.product(clients, names, senders):
+            request = {"client": client, "client_name": name, "sender": sender, "recipient": b"b@c"}
+            assert answer(opened, request) == Model(rules=lists, trust_client_name=True).check(now=NOW, **request)
 
 
 @pytest.mark.parametrize("entry", ["user name@x", "/unclosed", "/(/", "/[a/", "/a{2,1}/", "/a{1,99999}/", "//", "@"])
