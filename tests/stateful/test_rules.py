@@ -56,6 +56,13 @@ def answer(store, request):
     return tuple(verdict)
 
 
+def compare(store, rules, chosen, asked):
+    """Put rules in force and hold every answer against the model's."""
+    expected = put(store, rules, chosen)
+    for request in asked:
+        assert answer(store, request) == expected(request), (rules, request)
+
+
 def lists_of(names, most):
     """Some of the lists, each with a few entries."""
     return st.fixed_dictionaries({}, optional={name: st.lists(entries_of(name), max_size=most) for name in names})
@@ -64,27 +71,21 @@ def lists_of(names, most):
 @several
 @given(st.lists(entries_of("deny_clients"), min_size=1, max_size=3), many_requests, SETTINGS)
 def test_clients(store, entries, asked, chosen):
-    expected = put(store, {"deny_clients": entries}, chosen)
-    for request in asked:
-        assert answer(store, request) == expected(request)
+    compare(store, {"deny_clients": entries}, chosen, asked)
 
 
 @several
 @given(st.sampled_from(LISTS[1:3] + LISTS[4:]), st.lists(entries_of("deny_senders"), min_size=1, max_size=2),
        many_requests)
 def test_senders_and_recipients(store, name, entries, asked):
-    expected = put(store, {name: entries})
-    for request in asked:
-        assert answer(store, request) == expected(request)
+    compare(store, {name: entries}, {}, asked)
 
 
 @several
 @given(lists_of(LISTS, 3), many_requests, SETTINGS)
 @example({name: [] for name in LISTS}, [REQUEST], {})
 def test_all_lists_at_once(store, rules, asked, chosen):
-    expected = put(store, rules, chosen)
-    for request in asked:
-        assert answer(store, request) == expected(request)
+    compare(store, rules, chosen, asked)
 
 
 @several
@@ -92,9 +93,7 @@ def test_all_lists_at_once(store, rules, asked, chosen):
 def test_only_the_last_rules_count(store, before, after, asked):
     put(store, before)
     for rules in (after, {}, before):
-        expected = put(store, rules)
-        for request in asked:
-            assert answer(store, request) == expected(request)
+        compare(store, rules, {}, asked)
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
