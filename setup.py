@@ -149,7 +149,7 @@ class BuildNative(Command):
         target.parent.mkdir(parents=True, exist_ok=True)
         compile_command = [
             # Inlined into its only caller, a step that is not taken still adds its buffers to the stack frame, and what
-            # is called from there touches other pages: 30 page faults a check instead of 37.
+            # is called from there touches other pages: 36 page faults a check instead of 38.
             *compiler, *flags, "-fno-inline-functions-called-once",
             "-fno-pie", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", *define,
             *(f"-I{path}" for path in INCLUDES), *python, "-c", str(source), "-o", str(work / "checkenv.o"),
