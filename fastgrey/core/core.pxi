@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset, strcmp, strcpy, strlen, strncmp
 
+from fastgrey.includes.atomic cimport *
 from fastgrey.includes.lmdb cimport *
 from fastgrey.includes.posix cimport *
 from fastgrey.includes.xxhash cimport *
@@ -17,6 +18,7 @@ include "head.pxi"
 include "envelope.pxi"
 include "key.pxi"
 include "counters.pxi"
+include "rings.pxi"
 include "environment.pxi"
 include "store.pxi"
 include "passed.pxi"
