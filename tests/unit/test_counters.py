@@ -189,6 +189,7 @@ def test_totals_past_32_bits(watch, path):
         watch.check("accept relay")
     assert watch.store.counters()["verdicts"] == {"accept relay": (1 << 32) + 3}
     assert watch.windows()["day"] == {"accept relay": 5}
+    assert watch.windows()["minute"] == {"accept relay": 1}
 
 
 def test_snapshots_newer_than_the_totals(watch, path):
