@@ -35,3 +35,7 @@ class OutputError(FastgreyError):
 
 class CompactionError(FastgreyError):
     """Compaction could not finish; the generation in force is what it was."""
+
+
+class PolicyError(FastgreyError):
+    """The configuration or a rule cannot be used; the policy in force stays."""

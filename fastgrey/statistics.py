@@ -4,10 +4,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import _core, directory, settings
+from . import _core, directory, settings, times
 
-# Seconds of each window, by the ring of snapshots that tells it (docs/format.md).
-WINDOWS = {"minute": 60, "hour": 3600, "day": 86_400}
+# Seconds of each period, by the ring of snapshots that tells it (docs/format.md).
+PERIODS = {"minute": 60, "hour": 3600, "day": 86_400}
 MODULUS = 1 << 32
 
 
@@ -26,19 +26,19 @@ def collect(path: str) -> dict[str, Any]:
     root = Path(path)
     return {
         "store": path,
-        "time": date(now),
+        "time": times.rfc3339(now),
         "format": head["version"],
         "generation": head["generation"],
-        "made": date(head["made"]),
+        "made": times.rfc3339(head["made"]),
         "settings": settings.show(dict(zip(settings.BY_NAME, head["settings"], strict=True))),
-        "counting_since": date(counters["made"]) if counters else None,
+        "counting_since": times.rfc3339(counters["made"]) if counters else None,
         "verdicts": counters["verdicts"] if counters else {},
-        "windows": {name: window(counters, name, now) if counters else {} for name in WINDOWS},
+        "recent": {name: recent(counters, name, now) if counters else {} for name in PERIODS},
         "strangers": strangers(counters) if counters else None,
         "events": counters["events"] if counters else {},
         "known": known,
-        "pending": [{"from": date(p["start"]), "until": date(p["start"] + p["length"]), "records": p["records"]}
-                    for p in partitions],
+        "pending": [{"from": times.rfc3339(p["start"]), "until": times.rfc3339(p["start"] + p["length"]),
+                     "records": p["records"]} for p in partitions],
         "bytes": {
             "in force": directory.size_on_disk(root / head["generation"]),
             "pending": directory.size_on_disk(root / f"pending.{directory.boot_id()}"),
@@ -47,15 +47,15 @@ def collect(path: str) -> dict[str, Any]:
     }
 
 
-def window(counters: "_core._Counters", name: str, now: int) -> dict[str, int]:
+def recent(counters: "_core._Counters", name: str, now: int) -> dict[str, int]:
     """Checks by action and reason within the last minute, hour or day before the Unix time now, without zeros.
 
-    Exact to one interval of the ring: checks are missing that fall into the first interval of the window, where that
-    began before the window did.
+    Exact to one interval of the ring: checks are missing that fall into the first interval of the period, where that
+    began before the period did.
     """
     best: list[int] = []
     for stamp, totals in counters["snapshots"][name]:
-        if now - WINDOWS[name] <= stamp <= now:
+        if now - PERIODS[name] <= stamp <= now:
             since = [_grown(then, total) for then, total in zip(totals, counters["totals"], strict=True)]
             # The largest is that of the snapshot taken first, also where a clock stepped back or a hook was late.
             best = max(best, since, key=sum)
@@ -102,8 +102,3 @@ def median(bounds: tuple[int, ...], counts: list[int]) -> float | None:
             return round(lower + (upper - lower) * (half - below) / number, 1)
         lower, below = upper, below + number
     return float(lower) if counts[-1] else None
-
-
-def date(seconds: int) -> str:
-    """A Unix time as a date in UTC (RFC 3339)."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

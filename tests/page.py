@@ -7,7 +7,7 @@ SIZE = 4096
 # Name: offset, slots, seconds from one to the next.
 RINGS = {"minute": (472, 8, 10), "hour": (1048, 13, 300), "day": (1984, 25, 3600)}
 SNAPSHOT = struct.Struct("=q16I")
-WINDOWS = {"minute": 60, "hour": 3600, "day": 86_400}
+PERIODS = {"minute": 60, "hour": 3600, "day": 86_400}
 
 
 class Page(NamedTuple):

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fastgrey import _core, statistics
+from fastgrey import _core, statistics, times
 from fastgrey.cli.common import bytes_shown
 
-COLUMNS = ("since start", *statistics.WINDOWS)
+COLUMNS = ("since start", *statistics.PERIODS)
 NOT_COUNTING = "the page of counters is missing or unusable, nothing is counted; run: fastgrey init"
 
 
@@ -34,7 +34,7 @@ def heading(facts: dict[str, Any]) -> list[str]:
 
 def check_rows(facts: dict[str, Any]) -> list[tuple[str, list[int]]]:
     """Every verdict that there was, with its numbers by COLUMNS; last the sum of all."""
-    tables = [facts["verdicts"], *(facts["windows"][name] for name in statistics.WINDOWS)]
+    tables = [facts["verdicts"], *(facts["recent"][name] for name in statistics.PERIODS)]
     names = [f"{action} {reason}" for action, reason in _core.VERDICTS]
     rows = [(name, [table.get(name, 0) for table in tables]) for name in names if name in facts["verdicts"]]
     return [*rows, ("all", [sum(table.values()) for table in tables])]
@@ -60,14 +60,5 @@ def _strangers(strangers: dict[str, Any] | None) -> dict[str, object]:
     return {
         "seen": strangers["seen"],
         "came back": f"{strangers['came_back']}{share}",
-        "their median wait": "-" if wait is None else f"about {duration_shown(wait)}",
+        "their median wait": "-" if wait is None else f"about {times.span(round(wait))}",
     }
-
-
-def duration_shown(seconds: float) -> str:
-    """A number of seconds for people: 1h05m, 5m12s, 7s."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes:02}m"
-    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

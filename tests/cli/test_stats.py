@@ -42,7 +42,7 @@ COUNTED = {"accept retry": 2, "accept error": 1, "defer new": 4}
 def test_json(busy, run_fastgrey):
     found = json.loads(run_fastgrey("stats", "--json").stdout)
     assert found["verdicts"] == COUNTED
-    assert found["windows"] == {"minute": COUNTED, "hour": COUNTED, "day": COUNTED}
+    assert found["recent"] == {"minute": COUNTED, "hour": COUNTED, "day": COUNTED}
     strangers = found["strangers"]
     assert (strangers["seen"], strangers["came_back"], strangers["share"]) == (4, 2, 0.5)
     assert 360 < strangers["median_wait"] <= 420
@@ -66,10 +66,10 @@ def test_plain_in_a_pipe(busy, run_fastgrey):
     assert found == {name: [str(number)] * 4 for name, number in (COUNTED | {"all": 7}).items()}
     assert len({len(line) for line in lines[title:title + 5]}) == 1
     assert "  came back          2 (50.0%)" in lines
-    assert any(re.fullmatch(r"  their median wait  about 6m\d\ds", line) for line in lines)
+    assert any(re.fullmatch(r"  their median wait  about 6m \d+s", line) for line in lines)
 
 
-def test_windows_forget(make_store, run_fastgrey):
+def test_periods_forget(make_store, run_fastgrey):
     """What is older than a minute is no longer in the minute."""
     path = make_store()
     with fastgrey.open(path) as store:
@@ -81,7 +81,7 @@ def test_windows_forget(make_store, run_fastgrey):
             page[slot:slot + 8] = max(stamp - 100, 0).to_bytes(8, sys.byteorder)
         file.seek(0)
         file.write(page)
-    found = json.loads(run_fastgrey("stats", "--json").stdout)["windows"]
+    found = json.loads(run_fastgrey("stats", "--json").stdout)["recent"]
     assert found == {"minute": {}, "hour": {"accept relay": 1}, "day": {"accept relay": 1}}
 
 

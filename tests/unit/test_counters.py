@@ -1,4 +1,4 @@
-"""The page of counters: totals that lose nothing, windows that are right to one interval, waits and their median."""
+"""The page of counters: totals that lose nothing, periods that are right to one interval, waits and their median."""
 
 import os
 import random
@@ -47,20 +47,20 @@ class Watch:
         assert f"{found.action} {found.reason}" == verdict
         self.past.append((self.now, verdict))
 
-    def windows(self):
-        """What was counted by window and verdict."""
+    def recent(self):
+        """What was counted by period and verdict."""
         counters = self.store.counters()
-        return {name: Counter(facts.window(counters, name, self.now)) for name in page.WINDOWS}
+        return {name: Counter(facts.recent(counters, name, self.now)) for name in page.PERIODS}
 
     def since(self, start):
         """What truly happened since then, by verdict."""
         return Counter(verdict for moment, verdict in self.past if moment >= start)
 
     def compare(self):
-        """The totals are exact, the windows exact to one interval."""
+        """The totals are exact, the periods exact to one interval."""
         assert self.store.counters()["verdicts"] == self.since(0)
-        for name, counted in self.windows().items():
-            start = self.now - page.WINDOWS[name]
+        for name, counted in self.recent().items():
+            start = self.now - page.PERIODS[name]
             assert self.since(start + page.RINGS[name][2]) <= counted <= self.since(start), name
 
     def close(self):
@@ -80,7 +80,7 @@ GAPS = st.one_of(*(st.integers(0, most) for most in (1, 12, 70, 700, 8_000, 100_
 STEPS = st.lists(st.tuples(GAPS, st.sampled_from(sorted(SIMPLE)), st.integers(1, 5)), min_size=1, max_size=40)
 
 
-def test_windows_against_a_list(make_store):
+def test_periods_against_a_list(make_store):
     store = make_store("null_sender=accept")
 
     @settings(max_examples=150, deadline=None)
@@ -100,7 +100,7 @@ def test_windows_against_a_list(make_store):
     compare()
 
 
-def test_windows_of_a_busy_day(watch):
+def test_periods_of_a_busy_day(watch):
     """A check every 7 seconds for 30 hours: every ring has gone round."""
     pick = random.Random(1)
     while watch.now < START + 30 * 3600:
@@ -109,7 +109,7 @@ def test_windows_of_a_busy_day(watch):
         if pick.random() < 0.01:
             watch.compare()
     watch.compare()
-    assert sum(watch.windows()["day"].values()) >= 86_400 // 7 * 23 // 24
+    assert sum(watch.recent()["day"].values()) >= 86_400 // 7 * 23 // 24
 
 
 def test_a_hook_that_is_late(watch):
@@ -121,11 +121,11 @@ def test_a_hook_that_is_late(watch):
     watch.check("accept error")
     watch.now = START + 66
     watch.compare()
-    assert watch.windows()["minute"] == {"accept relay": 5, "accept error": 1}
+    assert watch.recent()["minute"] == {"accept relay": 5, "accept error": 1}
 
 
 def test_a_clock_that_steps_back(watch):
-    """Windows never hold more than there was, and are right again when their ring has gone round."""
+    """Periods never hold more than there was, and are right again when their ring has gone round."""
     for step in range(2000):
         watch.now += 60
         watch.check("accept relay")
@@ -134,13 +134,13 @@ def test_a_clock_that_steps_back(watch):
     for step in range(2000):
         watch.now += 60
         watch.check("accept error")
-        for counted in watch.windows().values():
+        for counted in watch.recent().values():
             assert counted <= watch.since(0)
             # What was counted a second time at a moment that had been before is not lost.
             assert counted["accept error"] >= 1
     watch.past, first = watch.past[before:], watch.past[:before]
-    for name, counted in watch.windows().items():
-        start = watch.now - page.WINDOWS[name]
+    for name, counted in watch.recent().items():
+        start = watch.now - page.PERIODS[name]
         assert watch.since(start + page.RINGS[name][2]) <= counted <= watch.since(start), name
     assert len(first) == 2000
 
@@ -151,11 +151,11 @@ def test_a_clock_that_was_years_ahead(watch):
     watch.check("accept relay")
     watch.now = START + 5
     watch.check("accept error")
-    for counted in watch.windows().values():
+    for counted in watch.recent().values():
         assert Counter({"accept error": 1}) <= counted <= watch.since(0)
     watch.now = START + 90_000
     watch.check("accept error")
-    assert watch.windows() == {name: {"accept error": 1} for name in page.WINDOWS}
+    assert watch.recent() == {name: {"accept error": 1} for name in page.PERIODS}
 
 
 @pytest.mark.parametrize("now", [-5, 0, 1 << 41])
@@ -166,7 +166,7 @@ def test_a_clock_that_is_no_clock(watch, path, now):
     assert {stamp for _, _, stamp, _ in page.slots(path / "stats")} == {0}
 
 
-def test_windows_go_by_the_clock_whatever_time_is_given(make_store, path):
+def test_periods_go_by_the_clock_whatever_time_is_given(make_store, path):
     """A replay on a store in use must not put last year into its rings, nor next year."""
     make_store()
     before = int(time.time())
@@ -176,7 +176,7 @@ def test_windows_go_by_the_clock_whatever_time_is_given(make_store, path):
         found = store.counters()
     stamps = {stamp for _, _, stamp, _ in page.slots(path / "stats")} - {0}
     assert all(before <= stamp <= time.time() for stamp in stamps)
-    assert sum(facts.window(found, "minute", int(time.time())).values()) == 3
+    assert sum(facts.recent(found, "minute", int(time.time())).values()) == 3
 
 
 def test_totals_past_32_bits(watch, path):
@@ -188,8 +188,8 @@ def test_totals_past_32_bits(watch, path):
         watch.now += 1000
         watch.check("accept relay")
     assert watch.store.counters()["verdicts"] == {"accept relay": (1 << 32) + 3}
-    assert watch.windows()["day"] == {"accept relay": 5}
-    assert watch.windows()["minute"] == {"accept relay": 1}
+    assert watch.recent()["day"] == {"accept relay": 5}
+    assert watch.recent()["minute"] == {"accept relay": 1}
 
 
 def test_snapshots_newer_than_the_totals(watch, path):
@@ -201,7 +201,7 @@ def test_snapshots_newer_than_the_totals(watch, path):
     with open(path / "stats", "r+b") as file:
         file.seek(16)
         file.write(bytes(8))
-    assert watch.windows()["day"] == {"accept error": 2}
+    assert watch.recent()["day"] == {"accept error": 2}
 
 
 def mine(path, watch):
@@ -271,8 +271,8 @@ def test_killed_hooks_leave_rings_that_work(make_store, path):
     with fastgrey.open(path) as store:
         found = store.counters()
     assert found["verdicts"] == {"accept relay": counted + 1}
-    for name in page.WINDOWS:
-        assert facts.window(found, name, int(time.time())) == {"accept relay": 1}
+    for name in page.PERIODS:
+        assert facts.recent(found, name, int(time.time())) == {"accept relay": 1}
 
 
 COUNTING = """
