@@ -15,8 +15,13 @@ class _Head(TypedDict):
     settings: list[int]
 
 class _Counters(TypedDict):
+    made: int
+    totals: list[int]
     verdicts: dict[str, int]
+    snapshots: dict[str, list[tuple[int, list[int]]]]
     events: dict[str, int]
+    waits: list[int]
+    wait_seconds: int
     defer_on_error: bool
 
 class _Partition(TypedDict):
@@ -29,6 +34,8 @@ class _Window(TypedDict):
     opened: int
     until: int
     narrow: bool
+VERDICTS: tuple[tuple[str, str], ...]
+WAIT_BOUNDS: tuple[int, ...]
 
 def lmdb_version() -> tuple[int, int, int]: ...
 def normalise_sender(address: str | bytes) -> bytes: ...

@@ -29,6 +29,10 @@ class EnvelopeError(FastgreyError):
     """An envelope file for replay has a line that cannot be read."""
 
 
+class OutputError(FastgreyError):
+    """A file that was asked for cannot be written."""
+
+
 class CompactionError(FastgreyError):
     """Compaction could not finish; the generation in force is what it was."""
 

@@ -110,7 +110,7 @@ def _head(store: _core.Store) -> list[Finding]:
 def _counters(store: _core.Store) -> list[Finding]:
     counters = store.counters()
     if counters is None:
-        return [Finding("wrong", f"the page of counters {store.path}/stats is missing or damaged",
+        return [Finding("wrong", f"the page of counters {store.path}/stats is missing, damaged or of another version",
                         "run: fastgrey init")]
     found = []
     for name, remedy in (

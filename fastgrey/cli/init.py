@@ -71,7 +71,8 @@ def _change(path: str, values: Values, group: str | None, dry_run: bool) -> tupl
             opened.configure(list(after.values()))
         if opened.counters() is None and not dry_run:
             directory.make_counters(Path(path), bool(after["on_error"]))
-            click.echo(f"fastgrey: the page of counters {path}/stats was lost; counting starts anew", err=True)
+            click.echo(f"fastgrey: the page of counters {path}/stats was lost or unusable; counting starts anew",
+                       err=True)
     return before, after
 
 

@@ -16,7 +16,7 @@ COMMANDS = {
     "check": "Decide one recipient of one message, as the hook would.",
     "replay": "Decide the envelopes of a file, each at its own time.",
     "compact": "Drop what expired and pack the rest, while hooks run.",
-    "stats": "Show counters, numbers of records and sizes.",
+    "stats": "Show what was decided, lately and since the start; records and sizes.",
     "doctor": "Look for what is wrong with a store and say what to do.",
 }
 

@@ -141,8 +141,9 @@ cdef int promote_all(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t now
     return rc
 
 
-cdef int promote(StoreState *s, const Envelope *e, int64_t now, int *reason) noexcept nogil:
-    """Make the request known. Where another check has made it known meanwhile, count nothing and take its reason."""
+cdef int promote(StoreState *s, const Envelope *e, int64_t now, int64_t first, int *reason) noexcept nogil:
+    """Make the request known, that was first seen at first. Where another check has made it known meanwhile, count
+    nothing and take its reason."""
     cdef MDB_txn *txn = NULL
     cdef Match m
     cdef int fault, rc, attempt, found
@@ -162,6 +163,6 @@ cdef int promote(StoreState *s, const Envelope *e, int64_t now, int *reason) noe
         fault = passed_commit(s, txn, rc, &again)
         if not again:
             if fault == NO_FAULT:
-                count(s, COUNT_PROMOTED)
+                count_promotion(s, elapsed(now, first))
             return fault
     return fail(s, UNSTABLE, 0)

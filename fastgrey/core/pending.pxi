@@ -195,6 +195,8 @@ cdef int pending_record(StoreState *s, const Envelope *e, int64_t now, Pending *
             partitions_close(s, &parts)
         else:
             mdb_txn_abort(txn)
+        if rc == 0 and not pool_passes(s, out, now):
+            count(s, COUNT_STRANGERS)
         if rc != MDB_MAP_FULL:
             break
         rc = pending_room(s, attempt, notes)

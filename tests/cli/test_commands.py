@@ -2,15 +2,12 @@
 
 import json
 import os
-import pty
-import select
-import subprocess
 import time
 
 import pytest
 
 import fastgrey
-from conftest import FASTGREY
+from terminal import on_terminal
 
 COMMANDS = ["init", "check", "replay", "compact", "stats", "doctor"]
 HEADER = "time\tclient_ip\tclient_name\tsender\trecipient\tlabel\n"
@@ -290,27 +287,6 @@ def test_replay_uses_no_store_unless_one_is_named(run_fastgrey, run_hook, make_s
     assert row["wait"] == 7
     with fastgrey.open(path) as store:
         assert store.counters()["verdicts"] == {"defer new": 1}
-
-
-def on_terminal(arguments, path):
-    """Run a command with a terminal as standard error; what it wrote there."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen([FASTGREY, *arguments], stdout=subprocess.DEVNULL, stderr=slave,
-                               env={"FASTGREY_STORE": str(path), "TERM": "xterm", "PATH": os.environ["PATH"]})
-    os.close(slave)
-    text = b""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if select.select([master], [], [], 0.1)[0]:
-            try:
-                text += os.read(master, 65536)
-            except OSError:
-                break
-        elif process.poll() is not None:
-            break
-    os.close(master)
-    assert process.wait(60) == 0
-    return text.decode()
 
 
 def test_progress_on_a_terminal(make_store, run_hook, path, tmp_path):
