@@ -31,3 +31,13 @@ class EnvelopeError(FastgreyError):
 
 class CompactionError(FastgreyError):
     """Compaction could not finish; the generation in force is what it was."""
+
+
+class RequestError(FastgreyError):
+    """What was asked for cannot be meant: an address, a key, or which of them were given."""
+
+    exit_status = 2
+
+
+class RecordError(FastgreyError):
+    """A record that was asked for is not there, or cannot be made under the settings in force."""

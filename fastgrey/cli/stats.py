@@ -1,6 +1,5 @@
 """fastgrey stats."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import click
 
 from fastgrey import directory, settings
 from fastgrey.cli.common import bytes_shown, json_option, print_json, print_rows, store_option, store_path
+from fastgrey.times import rfc3339
 
 
 @click.command()
@@ -45,12 +45,12 @@ def collect(path: str) -> dict[str, Any]:
         "store": path,
         "format": head["version"],
         "generation": head["generation"],
-        "made": date(head["made"]),
+        "made": rfc3339(head["made"]),
         "settings": settings.show(dict(zip(settings.BY_NAME, head["settings"], strict=True))),
         "verdicts": counters["verdicts"] if counters else {},
         "events": counters["events"] if counters else {},
         "known": known,
-        "pending": [{"from": date(p["start"]), "until": date(p["start"] + p["length"]), "records": p["records"]}
+        "pending": [{"from": rfc3339(p["start"]), "until": rfc3339(p["start"] + p["length"]), "records": p["records"]}
                     for p in partitions],
         "bytes": {
             "in force": directory.size_on_disk(root / head["generation"]),
@@ -58,8 +58,3 @@ def collect(path: str) -> dict[str, Any]:
             "all": directory.size_on_disk(root),
         },
     }
-
-
-def date(seconds: int) -> str:
-    """A Unix time as a date in UTC (RFC 3339)."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,7 +1,7 @@
 # The head of a generation: format version, secret, settings. One record, so that a reader sees all of it or none.
 
 cdef enum:
-    FORMAT_VERSION = 1
+    FORMAT_VERSION = 2
     BYTE_ORDER_MARK = 0x01020304
     SETTINGS = 15
     SETTINGS_SPARE = 17

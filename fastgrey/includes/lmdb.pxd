@@ -29,6 +29,7 @@ cdef extern from "lmdb.h" nogil:
         MDB_NEXT
         MDB_PREV
         MDB_SET_KEY
+        MDB_SET_RANGE
 
     unsigned int MDB_NOSYNC
     unsigned int MDB_RDONLY

@@ -34,7 +34,7 @@ def test_head(make_store, path):
     (head,) = heads(path).values()
     magic, version, order, generation, superseded, noting, made, secret, *slots = head
     assert HEAD.size == 496
-    assert (magic, version, order, generation, superseded, noting) == (b"fastgrey", 1, 0x01020304, 1, 0, 0)
+    assert (magic, version, order, generation, superseded, noting) == (b"fastgrey", 2, 0x01020304, 1, 0, 0)
     assert before <= made <= time.time()
     assert len(set(secret)) > 50
     expected = list((settings.defaults() | {"delay": 7, "mode": 1}).values())
@@ -68,13 +68,13 @@ def test_tables_and_records(make_store, path, pending_path):
     assert triplet[:6].hex() == key
     partitions = aging.records(pending_path)
     first = start - start % 7200
-    assert sorted(partitions) == [f"1.{first:013d}.7200", f"1.{first + 7200:013d}.7200"]
+    assert sorted(partitions) == [f"2.{first:013d}.7200", f"2.{first + 7200:013d}.7200"]
     old, new = (partitions[name] for name in sorted(partitions))
     # Network, name parent and pair of the first request side by side; the hop of the second in the pair.
     assert len({name[:8] for name in old}) == 1
-    assert sorted(aging.unpack(value) for value in old.values()) == [(start, 1), (start, 1), (start, 2)]
+    assert sorted(aging.unpack(value) for value in old.values()) == [(start, 0), (start, 0), (start, 2)]
     # The null sender has no pair.
-    assert [aging.unpack(value) for value in new.values()] == [(start + 8000, 1)]
+    assert [aging.unpack(value) for value in new.values()] == [(start + 8000, 0)]
 
 
 def test_counters(make_store, path):
