@@ -12,7 +12,7 @@ import pytest
 import fastgrey
 from conftest import FASTGREY
 
-COMMANDS = ["init", "check", "replay", "compact", "stats", "doctor"]
+COMMANDS = ["init", "check", "replay", "compact", "stats", "doctor", "list", "show", "forget", "pass"]
 HEADER = "time\tclient_ip\tclient_name\tsender\trecipient\tlabel\n"
 
 
