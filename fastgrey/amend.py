@@ -45,7 +45,7 @@ class Forgotten(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A record made known: what it was, None for nothing, and what it is. waited: since when its triplet was pending."""
+    """A record made known: what it was (None: nothing) and what it is. waited: since when its triplet is pending."""
 
     target: Target
     before: Record | None

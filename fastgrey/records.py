@@ -28,8 +28,8 @@ Facts = dict[str, Any]
 class Record(NamedTuple):
     """One record. where: 'known' or 'pending'. kind: one of KINDS.
 
-    time: last seen where known, first seen where pending. counted: promotions where known, hops of a pending pair, 0 for
-    a pending triplet. passed: the triplet of a pending record is known by now. stored: the key it is stored under.
+    time: last seen where known, first seen where pending. counted: promotions where known, hops of a pending pair, 0
+    for a pending triplet. passed: the triplet of a pending record is known by now. stored: the key it is stored under.
     """
 
     where: str
@@ -197,8 +197,8 @@ def short(key: bytes) -> str:
 def key_prefix(text: str, least: int = 4) -> str:
     """A key, or how one begins, as log lines and commands show it, in lower case; RequestError where it is none."""
     if not re.fullmatch(rf"[0-9a-fA-F]{{{least},{2 * KEY_SIZE}}}", text):
-        raise RequestError(f"{text[:60]!r} is no key: expected {least} to {2 * KEY_SIZE} hex digits, such as the key= of "
-                           "a log line")
+        raise RequestError(f"{text[:60]!r} is no key: expected {least} to {2 * KEY_SIZE} hex digits, such as the key= "
+                           "of a log line")
     return text.lower()
 
 

@@ -20,8 +20,8 @@ CLOSING = {
 @store_option
 @click.option("--limit", metavar="N", type=click.IntRange(0), default=50, show_default=True,
               help="Show so many at most; 0 for all.")
-@click.option("--sort", type=click.Choice(tuple(listing.SORTS)), help="What comes first: what expires soonest, was seen "
-              "last, counts most, or the lowest key. Default: expires; with --limit 0 as stored, since to sort all of "
+@click.option("--sort", type=click.Choice(tuple(listing.SORTS)), help="What comes first: what expires soonest, was "
+              "seen last, counts most, or the lowest key. Default: expires; with --limit 0 as stored, since to sort all of "
               "them takes memory for all of them.")
 @click.option("--long", is_flag=True, help="Whole keys of 32 digits.")
 @json_option

@@ -3,15 +3,8 @@
 import click
 
 from fastgrey import amend, directory, records, times
-from fastgrey.cli.common import (
-    dry_run_option,
-    json_option,
-    name_option,
-    parts_arguments,
-    print_json,
-    store_option,
-    store_path,
-)
+from fastgrey.cli.common import dry_run_option, json_option, name_option, parts_arguments, print_json
+from fastgrey.cli.common import store_option, store_path
 
 
 @click.command("pass")

@@ -134,11 +134,11 @@ cdef int pending_amend(StoreState *s, Mark *marks, int n, int change) noexcept n
         rc = pending_change(s, txn, &parts, marks, n, change, &written)
         if change == LOOK:
             environment_read_end(&s.pending)
-        elif rc == 0 and written:
+        elif rc != 0 or not written:
+            mdb_txn_abort(txn)
+        else:
             rc = mdb_txn_commit(txn)
             partitions_close(s, &parts)
-        else:
-            mdb_txn_abort(txn)
         if rc != MDB_MAP_FULL:
             break
         # The part of the bound that strangers leave free is for removing.

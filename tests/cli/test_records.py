@@ -269,7 +269,7 @@ def test_pass_a_triplet(make_store, run_hook, printed, path, pending_path):
     make_store()
     key = key_of(run_hook())
     (line,) = printed("pass", *REQUEST)
-    assert line.startswith(f"made known: triplet {key} (192.0.2.0/24 a@example.org b@example.net): promotions 1, until ")
+    assert line.startswith(f"made known: triplet {key} (192.0.2.0/24 a@example.org b@example.net): promotions 1, until")
     assert "; it waited since " in line
     assert run_hook().words == ["accept", "known-triplet"]
     assert run_hook(recipient="c@example.net").words == ["defer", "new"]
@@ -475,11 +475,21 @@ def test_list_of_pending(make_store, promote, run_hook, answer, printed, path, p
     assert "the next hop passes" in printed("list", "pending", "--sort", "count", "--limit", "1")[1]
 
 
+def test_what_was_known_and_expired_waits_again(make_store, promote, answer, path, pending_path):
+    make_store("lifetime=1h", "pool_hops=0")
+    key = promote()
+    assert answer("list", "pending")["records"] == []
+    aging.age(path, pending_path, 3700)
+    (waiting,) = answer("list", "pending")["records"]
+    assert (waiting["key"][:12], waiting["passed"], waiting["state"]) == (key, False, "a retry passes now")
+    assert answer("list")["pending"]["waiting"] == 1
+
+
 def test_walks_are_batched(make_store, path):
     """No transaction reads more than a batch, and nothing is missed or told twice where one ends."""
     make_store()
     total = 2 * records.BATCH + 1
-    put_known(path, "pair", {f"{number:08x}{'f' * 24}": (1_700_000_000, 1) for number in range(total - 1)}
+    put_known(path, "pair", {f"{number:032x}": (1_700_000_000, 1) for number in range(total - 1)}
               | {"f" * 32: (1_700_000_000, 1)})
     asked = []
 
