@@ -1,7 +1,9 @@
 /* Times spawn to exit of several commands in turn, one process of each after the other, so that whatever the machine
  * does meanwhile hits them alike.
  *
- *   spawn ROUNDS TIMES -- COMMAND [ARGUMENT ...] [-- COMMAND ...]
+ *   spawn ROUNDS TIMES -- [NAME=VALUE] COMMAND [ARGUMENT ...] [-- COMMAND ...]
+ *
+ * NAME=VALUE goes into the environment and stays there until another command sets it anew.
  *
  * Prints a line a round: the median of each command in microseconds. A '%' in an argument becomes a number that was
  * never used before, so that every call is a stranger. Any exit status but those a hook gives ends the run.
@@ -59,6 +61,8 @@ static double run(char **command)
         serial = t.tv_sec * 1000000000L + t.tv_nsec;
     }
     serial++;
+    if (command[0][0] != '/')
+        putenv(*command++);
     for (i = 0; command[i]; i++) {
         char *mark = strchr(command[i], '%');
         argv[i] = command[i];

@@ -33,6 +33,10 @@ class CompactionError(FastgreyError):
     """Compaction could not finish; the generation in force is what it was."""
 
 
+class PolicyError(FastgreyError):
+    """The configuration or a rule cannot be used; the policy in force stays."""
+
+
 class RequestError(FastgreyError):
     """What was asked for cannot be meant: an address, a key, or which of them were given."""
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Self
 
-from . import directory
+from . import directory, policy
 from ._core import Store
 from .errors import EnvelopeError
+from .policy import Policy
 from .verdict import Verdict
 
 COLUMNS = (b"time", b"client_ip", b"client_name", b"sender", b"recipient")
@@ -73,8 +74,8 @@ class Envelopes:
 
 
 @contextmanager
-def replay_store(path: str | None, settings: dict[str, int]) -> Iterator[Store]:
-    """The store at path, or an empty one with these settings that is gone afterwards."""
+def replay_store(path: str | None, settings: dict[str, int], rules: Policy | None = None) -> Iterator[Store]:
+    """The store at path, or an empty one with these settings, or this policy, that is gone afterwards."""
     if path is not None:
         with directory.open_store(path) as store:
             yield store
@@ -87,6 +88,8 @@ def replay_store(path: str | None, settings: dict[str, int]) -> Iterator[Store]:
         directory.create(root, settings)
         store = Store(root, throw_away=True)
         try:
+            if rules is not None:
+                policy.apply(store, rules)
             yield store
         finally:
             store.close()

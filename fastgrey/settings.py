@@ -19,9 +19,12 @@ class Setting:
     kind: str
     default: str
     meaning: str
+    # Where the rule or the number comes from.
+    source: str
     least: int = 0
     most: int = 0
     choices: tuple[str, ...] = ()
+    unit: str = ""
 
     def parse(self, text: str) -> int:
         """The stored number for text; SettingsError where it is none of this kind or out of range."""
@@ -44,10 +47,16 @@ class Setting:
             return "true" if number else "false"
         return self.choices[number] if self.kind == "choice" else str(number)
 
+    def range(self) -> str:
+        """The values that are allowed, for people."""
+        if self.kind == "choice":
+            return " or ".join(self.choices)
+        return "true or false" if self.kind == "flag" else f"{self.show(self.least)} to {self.show(self.most)}"
+
     def expected(self) -> str:
         """What a value of this setting looks like."""
         return {
-            "duration": "a duration such as 300, 5m, 2d or 1h30m",
+            "duration": "a duration such as 300 (seconds), 5m, 2d or 1h30m",
             "size": "a size in bytes such as 64M or 1G",
             "count": "a whole number",
             "flag": "true or false",
@@ -82,28 +91,38 @@ def _show_units(number: int, units: dict[str, int], base: str) -> str:
 
 # The order is that of the stored record (docs/format.md). Ranges are wide on purpose: what is unwise is said by
 # `fastgrey doctor`, only what cannot work is refused.
+RFC = "RFC 6647 section "
+OWN = "fastgrey"
 SETTINGS = (
-    Setting("delay", "duration", "5m", "a triplet younger than this is deferred (RFC 6647 section 5(2))", 0, YEAR),
-    Setting("retry_window", "duration", "2d", "a retry later than this counts as new (RFC 6647 section 5(2))",
-            1, YEAR),
-    Setting("lifetime", "duration", "36d", "how long an idle known record stays known (Harris 2003)", 1, 10 * YEAR),
-    Setting("refresh", "duration", "1d", "a last-seen time is rewritten at most this often", 0, 10 * YEAR),
-    Setting("ipv4_prefix", "count", "24", "bits of an IPv4 address that make a network (RFC 6647 section 5(5))",
-            0, 32),
-    Setting("ipv6_prefix", "count", "64", "bits of an IPv6 address that make a network", 0, 128),
-    Setting("allow_client_after", "count", "5",
-            "promotions after which all mail of a client passes (RFC 6647 section 5(1)), 0 for never", 0, 1_000_000),
+    Setting("delay", "duration", "5m", "a triplet younger than this is deferred", RFC + "5(2): 1 minute to 24 hours",
+            0, YEAR),
+    Setting("retry_window", "duration", "2d", "a retry later than this counts as new", RFC + "5(2)", 1, YEAR),
+    Setting("lifetime", "duration", "36d", "how long an idle known record stays known", "Harris 2003: 36 days",
+            1, 10 * YEAR),
+    Setting("refresh", "duration", "1d", "a last-seen time is rewritten at most this often", OWN, 0, 10 * YEAR),
+    Setting("ipv4_prefix", "count", "24", "bits of an IPv4 address that make a network", RFC + "5(5)", 0, 32,
+            unit="bits"),
+    Setting("ipv6_prefix", "count", "64", "bits of an IPv6 address that make a network", RFC + "7", 0, 128,
+            unit="bits"),
+    Setting("allow_client_after", "count", "5", "promotions after which all mail of a client passes, 0 for never",
+            RFC + "5(1), which would say 1", 0, 1_000_000, unit="promotions"),
     Setting("allow_domain_after", "count", "1",
-            "promotions after which all mail of a sender domain from a network passes, 0 for never", 0, 1_000_000),
-    Setting("pool_hops", "count", "3",
-            "a sender that retries from ever new networks passes at this one, 0 for never", 0, 1_000_000),
-    Setting("pool_window", "duration", "4h", "time within which those hops must fall", 0, YEAR),
-    Setting("trust_client_name", "flag", "false", "the client name is forward-confirmed (tcpserver -p)"),
-    Setting("null_sender", "choice", "greylist", "what becomes of the null sender", choices=("greylist", "accept")),
-    Setting("mode", "choice", "enforce", "learn records everything and accepts everything",
+            "promotions after which all mail of a sender domain from a network passes, 0 for never", OWN, 0, 1_000_000,
+            unit="promotions"),
+    Setting("pool_hops", "count", "3", "a sender that retries from ever new networks passes at this one, 0 for never",
+            OWN, 0, 1_000_000, unit="networks"),
+    Setting("pool_window", "duration", "4h", "time within which those hops must fall", OWN, 0, YEAR),
+    Setting("trust_client_name", "flag", "false", "the client name is forward-confirmed, as by tcpserver -p",
+            RFC + "5(5)"),
+    Setting("null_sender", "choice", "greylist", "what becomes of the null sender", "RFC 5321 section 4.5.5",
+            choices=("greylist", "accept")),
+    Setting("mode", "choice", "enforce", "learn records everything and accepts everything", OWN,
             choices=("enforce", "learn")),
-    Setting("on_error", "choice", "accept", "the verdict when no decision can be made", choices=("accept", "defer")),
-    Setting("pending_size", "size", "1G", "bytes that triplets waiting to pass may take on disk", 4 << 20, 1 << 42),
+    Setting("on_error", "choice", "accept", "the verdict when no decision can be made", OWN,
+            choices=("accept", "defer")),
+    Setting("pending_size", "size", "1G", "bytes that triplets waiting to pass may take on disk", OWN,
+            4 << 20, 1 << 42),
+    Setting("expect_max", "duration", "1h", "the longest expectation window that may be opened", OWN, 1, YEAR),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 

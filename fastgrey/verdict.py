@@ -11,6 +11,7 @@ class Verdict(NamedTuple):
     wait: seconds until the triplet may pass, 0 unless deferred.
     cause: for reason 'error', one line saying what is wrong and what to do; else None.
     key: short hex key of the triplet as in the log line; None where no key could be made.
+    rule: FILE:LINE of the rule that decided, None where none did.
     """
 
     action: str
@@ -18,3 +19,4 @@ class Verdict(NamedTuple):
     wait: int
     cause: str | None = None
     key: str | None = None
+    rule: str | None = None

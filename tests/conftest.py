@@ -22,7 +22,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 @pytest.fixture(autouse=True)
 def no_outer_environment(monkeypatch):
     """What the tests' own environment says of mail must not reach the programs under test."""
-    for name in ("FASTGREY_STORE", "TCPREMOTEIP", "TCP6REMOTEIP", "TCPREMOTEHOST", "RELAYCLIENT"):
+    for name in ("FASTGREY_STORE", "FASTGREY_CONFIG", "TCPREMOTEIP", "TCP6REMOTEIP", "TCPREMOTEHOST", "RELAYCLIENT"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -66,11 +66,27 @@ def run_hook(path, tmp_path):
 
 
 @pytest.fixture
-def run_fastgrey(path):
+def config(tmp_path):
+    """Write the configuration of the test, and any other files beside it by name; gives the path of the main one."""
+
+    def write(text, **files):
+        folder = tmp_path / "etc"
+        for name, content in {"fastgrey.toml": text, **files}.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
+        return folder / "fastgrey.toml"
+
+    return write
+
+
+@pytest.fixture
+def run_fastgrey(path, tmp_path):
     """Run the real command; gives the finished process, its texts decoded."""
 
     def run(*arguments, env=None, **options):
-        environment = {"PATH": os.environ["PATH"], "FASTGREY_STORE": str(path), "LC_ALL": "C.UTF-8"} | (env or {})
+        environment = {"PATH": os.environ["PATH"], "FASTGREY_STORE": str(path), "LC_ALL": "C.UTF-8",
+                       "FASTGREY_CONFIG": str(tmp_path / "etc" / "fastgrey.toml")} | (env or {})
         return subprocess.run([FASTGREY, *arguments], env=environment, capture_output=True, text=True, timeout=120,
                               **options)
 

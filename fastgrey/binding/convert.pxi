@@ -12,6 +12,23 @@ cdef bytes as_bytes(value, str what):
     raise TypeError(f"{what} must be str or bytes, not {type(value).__name__}")
 
 
+cdef tuple request_parts(client, sender, recipient, client_name):
+    """The texts of a request as bytes, which must live as long as a Request that looks at them."""
+    return (as_bytes(client, "client"), as_bytes(client_name, "client_name") if client_name is not None else b"",
+            as_bytes(sender, "sender"), as_bytes(recipient, "recipient"))
+
+
+cdef int request_fill(Request *q, tuple parts, name_trusted, now) except -1:
+    memset(q, 0, sizeof(Request))
+    q.client, q.name, q.sender, q.recipient = (bytes_span(parts[0]), bytes_span(parts[1]), bytes_span(parts[2]),
+                                               bytes_span(parts[3]))
+    q.name_trusted = -1 if name_trusted is None else 1 if name_trusted else 0
+    moment = int(clock.time() if now is None else now)
+    # The core knows what is wrong with -1; other numbers may not fit its type.
+    q.now = moment if 0 <= moment <= TIME_MAX else -1
+    return 0
+
+
 cdef str cause_text(StoreState *s, int fault, int error):
     cdef char line[LINE_SIZE]
     cdef Text t = text_begin(line, LINE_SIZE)
@@ -23,6 +40,9 @@ cdef str cause_text(StoreState *s, int fault, int error):
 cdef str short_key(const unsigned char *key):
     return key[:SHORT_KEY].hex()
 
+
+# Regular expressions must mean the same in a process with another locale as in the hook, which has none.
+cdef locale_t plain_locale = newlocale(LC_ALL_MASK, b"C", NULL)
 
 cdef tuple ACTION_NAMES = tuple([action_name(i).decode() for i in range(3)])
 cdef tuple REASON_NAMES = tuple([reason_name(i).decode() for i in range(DENIED + 1)])

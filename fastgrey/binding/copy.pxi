@@ -72,6 +72,13 @@ cdef class Copy:
         # A copy is never larger than what is copied, but for a few pages that its own commits leave free.
         self._check(environment_resize(&self.target.passed, (info.me_last_pgno + 1) * stat.ms_psize + (1 << 20)),
                     "size the new generation")
+        self._check(environment_write(&self.target.passed, &txn), "write the new generation")
+        rc = copy_policy(s, self.source, &self.target, txn)
+        if rc == 0:
+            rc = mdb_txn_commit(txn)
+        else:
+            mdb_txn_abort(txn)
+        self._check(rc, "copy the policy")
         # One flush at the end stands for all of them.
         self._check(mdb_env_set_flags(self.target.passed.env, MDB_NOSYNC, 1), "prepare the new generation")
         return 0
@@ -162,6 +169,10 @@ cdef class Copy:
                 self._check(environment_write(&self.target.passed, &copy), "write the new generation")
                 with nogil:
                     rc = copy_touched(s, txn, &self.target, copy, self.now, &touched)
+                    if rc == 0:
+                        rc = copy_windows(s, txn, &self.target, copy, self.now, &head.windows_until)
+                    if rc == 0 and head.policy != self.target.head.policy:
+                        rc = copy_policy(s, txn, &self.target, copy)
                     if rc == 0:
                         rc = head_put(&self.target, copy, &head)
                     if rc == 0:

@@ -75,29 +75,26 @@ cdef class Store:
         """
         cdef Request q
         cdef VerdictState v
-        cdef bytes client_bytes = as_bytes(client, "client")
-        cdef bytes sender_bytes = as_bytes(sender, "sender")
-        cdef bytes recipient_bytes = as_bytes(recipient, "recipient")
-        cdef bytes name_bytes = as_bytes(client_name, "client_name") if client_name is not None else b""
+        cdef tuple parts = request_parts(client, sender, recipient, client_name)
         self._usable()
-        q.client = bytes_span(client_bytes)
-        q.name = bytes_span(name_bytes)
-        q.sender = bytes_span(sender_bytes)
-        q.recipient = bytes_span(recipient_bytes)
-        q.name_trusted = -1 if name_trusted is None else 1 if name_trusted else 0
+        request_fill(&q, parts, name_trusted, now)
         q.relay = relay
         q.dry = dry_run
-        moment = int(clock.time() if now is None else now)
-        # The core knows what is wrong with -1; other numbers may not fit its type.
-        q.now = moment if 0 <= moment <= TIME_MAX else -1
         with self.lock:
-            with nogil:
-                decide(&self.state, &q, &v)
+            self._decide(&q, &v)
             return Verdict(
                 ACTION_NAMES[v.action], REASON_NAMES[v.reason], v.wait,
                 cause_text(&self.state, v.fault, v.error) if v.fault != NO_FAULT else None,
                 short_key(v.key) if v.has_key else None,
+                v.rule.decode("ascii") if v.rule[0] else None,
             )
+
+    cdef void _decide(self, const Request *q, VerdictState *v) noexcept:
+        cdef locale_t before
+        with nogil:
+            before = uselocale(plain_locale)
+            decide(&self.state, q, v)
+            uselocale(before)
 
     def close(self):
         """Give the store back. The last of several opens of the same store in a process closes it."""
@@ -136,31 +133,70 @@ cdef class Store:
                 "generation": self.state.generation.decode(),
                 "made": self.state.head.made,
                 "noting": bool(self.state.head.noting),
+                "policy": self.state.head.policy,
+                "rules": self.state.head.rules,
                 "settings": [(<int64_t *>&self.state.head.settings)[i] for i in range(SETTINGS)],
             }
 
-    def configure(self, settings: list[int]):
-        """Set every setting, by slot, in one transaction."""
+    def configure(self, settings: list[int], policy: bytes | None = None, prepare=None) -> int:
+        """Set every setting, by slot, and with policy the compiled rules, in one transaction.
+
+        prepare(number) is called with the number that the policy gets, before anybody can see it. Returns the number
+        of the policy in force.
+        """
         cdef MDB_txn *txn = NULL
+        cdef MDB_val key, value
         cdef Head head
+        cdef PolicyHead *compiled = NULL
+        cdef bytearray record
         cdef int rc, i, attempt
         cdef bint again = True
         cdef int64_t values[SETTINGS]
         self._usable()
         for i in range(SETTINGS):
             values[i] = settings[i]
+        if policy is not None:
+            record = bytearray(policy)
+            compiled = <PolicyHead *><char *>record
         with self.lock:
             for attempt in range(TRIES):
                 self._raise(passed_write(&self.state, &txn))
                 head = self.state.head
                 memcpy(&head.settings, values, sizeof(values))
-                rc = head_put(&self.state, txn, &head)
+                rc = 0
+                if compiled != NULL:
+                    head.policy += 1
+                    head.rules = compiled.rules
+                    compiled.number = head.policy
+                    try:
+                        prepare(head.policy)
+                    except BaseException:
+                        mdb_txn_abort(txn)
+                        raise
+                    policy_key(&key)
+                    value.mv_data = compiled
+                    value.mv_size = len(record)
+                    rc = mdb_put(txn, self.state.meta, &key, &value, 0)
+                if rc == 0:
+                    rc = head_put(&self.state, txn, &head)
                 rc = passed_commit(&self.state, txn, rc, &again)
                 if not again:
                     self._raise(rc)
                     break
             if self.state.counters != NULL:
                 self.state.counters.defer_on_error = head.settings.defer_on_error != 0
+            return head.policy
+
+    def policy(self):
+        """The compiled policy in force as bytes; None where none was ever applied."""
+        cdef MDB_txn *txn = NULL
+        self._usable()
+        with self.lock:
+            self._raise(passed_read(&self.state, &txn))
+            try:
+                return policy_bytes(&self.state, txn)
+            finally:
+                environment_read_end(&self.state.passed)
 
     def counters(self):
         """The counters by name; None where there is no usable page of them."""

@@ -11,6 +11,11 @@ from fastgrey import directory
 store_option = click.option(
     "--store", metavar="DIR", default=None, help="The store. Default: FASTGREY_STORE, else /var/lib/fastgrey."
 )
+config_option = click.option(
+    "--config", metavar="FILE", default=None,
+    help="The configuration. Default: FASTGREY_CONFIG, else /etc/fastgrey/fastgrey.toml; conf.d/*.toml beside it is "
+    "read after it.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 dry_run_option = click.option("-n", "--dry-run", is_flag=True, help="Write nothing; show what would be done.")
 set_option = click.option(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fastgrey import directory, settings
+from fastgrey import directory, policy, settings
 from fastgrey.cli.common import (
     dry_run_option,
     json_option,
@@ -30,7 +30,8 @@ Values = dict[str, int]
 def init(store: str | None, assignments: tuple[str, ...], group: str | None, dry_run: bool, as_json: bool) -> None:
     """Make a store, or change the settings of one.
 
-    On an existing store everything that is remembered stays; only the settings named with --set change.
+    On an existing store everything that is remembered stays; only the settings named with --set change. Once a
+    configuration was applied, settings are changed there.
     """
     path = store_path(store)
     values = settings.parse_assignments(assignments)
@@ -60,7 +61,11 @@ def _change(path: str, values: Values, group: str | None, dry_run: bool) -> tupl
     if group is not None:
         raise SettingsError(f"--group: {path} exists already; change its group with: chgrp -R {group} {path}")
     with directory.open_store(path) as opened:
-        before = dict(zip(settings.BY_NAME, opened.head()["settings"], strict=True))
+        in_force = policy.in_force(opened)
+        before = in_force.settings
+        if values and in_force.files:
+            raise SettingsError(f"--set: the settings of {path} come from {in_force.files[0]}; change them there, then: "
+                                "fastgrey apply")
         after = before | values
         if after != before and not dry_run:
             opened.configure(list(after.values()))

@@ -10,6 +10,10 @@ from fastgrey.errors import FastgreyError
 
 COMMANDS = {
     "init": "Make a store, or change the settings of one.",
+    "apply": "Put the configuration in force.",
+    "config": "Look at the configuration: check, show, describe.",
+    "explain": "Tell where a mail is: every step of its decision, and why.",
+    "expect": "Let mail to a recipient pass for a while.",
     "check": "Decide one recipient of one message, as the hook would.",
     "replay": "Decide the envelopes of a file, each at its own time.",
     "compact": "Drop what expired and pack the rest, while hooks run.",

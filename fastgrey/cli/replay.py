@@ -4,11 +4,12 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import click
 
+from fastgrey import configuration, settings
 from fastgrey import replay as replay_
-from fastgrey import settings
 from fastgrey.cli.common import json_option, print_json, print_rows, set_option
 from fastgrey.verdict import Verdict
 
@@ -20,19 +21,24 @@ Row = tuple[int, Verdict]
 @click.option("--store", metavar="DIR", help="Decide on this store, and record there. Default: an empty throw-away "
               "one, whatever FASTGREY_STORE says.")
 @set_option
+@click.option("--config", metavar="FILE", help="Settings and rules of the throw-away store, as apply would take them.")
 @click.option("--jsonl", is_flag=True, help="Print one JSON object a row.")
 @json_option
-def replay(file: str, store: str | None, assignments: tuple[str, ...], jsonl: bool, as_json: bool) -> None:
+def replay(file: str, store: str | None, assignments: tuple[str, ...], config: str | None, jsonl: bool, as_json: bool) -> None:
     """Decide the envelopes of FILE in order, each at its own time.
 
     FILE is tab-separated with a header line that names the columns time, client_ip, client_name, sender and
-    recipient; '-' is standard input. --set applies to the throw-away store only.
+    recipient; '-' is standard input. --set and --config apply to the throw-away store only, --set over --config.
     """
-    if store and assignments:
-        raise click.UsageError("--set goes with the throw-away store; change a store's settings with: fastgrey init")
+    if store and (assignments or config):
+        raise click.UsageError("--set and --config go with the throw-away store; a store has settings of its own")
     tally: Counter[str] = Counter()
     values = settings.parse_assignments(assignments)
-    with replay_.Envelopes(file) as envelopes, replay_.replay_store(store, values) as opened:
+    rules = None
+    if config:
+        loaded = configuration.load(config).policy
+        rules = replace(loaded, settings=loaded.settings | values)
+    with replay_.Envelopes(file) as envelopes, replay_.replay_store(store, values, rules) as opened:
         for number, verdict in _with_progress(replay_.replay(envelopes, opened), envelopes):
             tally[f"{verdict.action} {verdict.reason}"] += 1
             if jsonl:

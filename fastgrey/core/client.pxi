@@ -2,6 +2,8 @@
 
 cdef struct Client:
     int family
+    # Every bit that the client has, for rules.
+    unsigned char whole[16]
     # IPv4 whole; IPv6 its /64, the rest zero.
     unsigned char exact[16]
     unsigned char network[16]
@@ -42,6 +44,7 @@ cdef int parse_client(Span text, int ipv4_prefix, int ipv6_prefix, Client *out) 
         return -1
     out.size = 4 if out.family == 4 else 16
     out.prefix = ipv4_prefix if out.family == 4 else ipv6_prefix
+    memcpy(out.whole, address, out.size)
     memcpy(out.exact, address, out.size)
     memcpy(out.network, address, out.size)
     mask_address(out.exact, out.size, 32 if out.family == 4 else 64)

@@ -150,6 +150,38 @@ cdef int copy_touched(StoreState *s, MDB_txn *source, StoreState *target, MDB_tx
     return 0 if rc == MDB_NOTFOUND else rc
 
 
+cdef int copy_policy(StoreState *s, MDB_txn *source, StoreState *target, MDB_txn *txn) noexcept nogil:
+    cdef MDB_val key, value
+    cdef int rc
+    policy_key(&key)
+    rc = mdb_get(source, s.meta, &key, &value)
+    if rc == 0:
+        rc = mdb_put(txn, target.meta, &key, &value, 0)
+    return 0 if rc == MDB_NOTFOUND else rc
+
+
+cdef int copy_windows(StoreState *s, MDB_txn *source, StoreState *target, MDB_txn *txn, int64_t now,
+                      int64_t *until) noexcept nogil:
+    """Bring over the windows that are open, and set until to the time when the last of them closes, else 0."""
+    cdef MDB_cursor *cursor = NULL
+    cdef MDB_val key, value
+    cdef Window w
+    cdef int rc = mdb_cursor_open(source, s.meta, &cursor)
+    until[0] = 0
+    if rc != 0:
+        return rc
+    rc = window_first(cursor, &key, &value)
+    while rc == 0 and is_window(&key, &value):
+        memcpy(&w, value.mv_data, sizeof(Window))
+        if now <= w.until:
+            until[0] = later(until[0], w.until)
+            rc = mdb_put(txn, target.meta, &key, &value, 0)
+        if rc == 0:
+            rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
+    mdb_cursor_close(cursor)
+    return 0 if rc == MDB_NOTFOUND else rc
+
+
 cdef int head_put(StoreState *s, MDB_txn *txn, Head *head) noexcept nogil:
     cdef MDB_val key, value
     head_key(&key)

@@ -1,6 +1,7 @@
 # The core in the order of its parts. Each file uses only what stands above it.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset, strcmp, strcpy, strlen, strncmp
 
 from fastgrey.includes.lmdb cimport *
@@ -18,8 +19,13 @@ include "envelope.pxi"
 include "key.pxi"
 include "counters.pxi"
 include "environment.pxi"
+include "regexes.pxi"
 include "store.pxi"
 include "passed.pxi"
+include "policy.pxi"
+include "pattern.pxi"
+include "rules.pxi"
+include "window.pxi"
 include "known.pxi"
 include "partition.pxi"
 include "room.pxi"

@@ -1,11 +1,5 @@
 # The decision, in its order; the first step that applies ends it.
 
-cdef void answer(VerdictState *v, int action, int reason, int64_t wait) noexcept nogil:
-    v.action = action
-    v.reason = reason
-    v.wait = wait
-
-
 cdef void defer(StoreState *s, VerdictState *v, int reason, int64_t wait) noexcept nogil:
     """Step 12: in learn mode a deferral is recorded just the same and accepted."""
     if s.head.settings.learn_mode:
@@ -30,6 +24,31 @@ cdef void decide_error(StoreState *s, VerdictState *v, int fault) noexcept nogil
         answer(v, ACCEPT, ERROR, 0)
 
 
+cdef int decide_policy(StoreState *s, MDB_txn *txn, const Request *q, Envelope *e, VerdictState *v,
+                       bint *decided) noexcept nogil:
+    """Steps 2 to 5. What there is none of costs a look at the head."""
+    cdef unsigned char name[WINDOW_NAME_SIZE]
+    cdef Window w
+    cdef int fault, found
+    decided[0] = False
+    if s.head.rules:
+        fault = rules_decide(s, txn, q, e, v, decided)
+        if fault != NO_FAULT or decided[0]:
+            return fault
+    elif s.head.settings.null_sender_accept and e.sender.size == 0:
+        decided[0] = True
+        answer(v, ACCEPT, ALLOWED, 0)
+        return NO_FAULT
+    if q.now <= s.head.windows_until:
+        found = window_open(s, txn, e, q.now, name, &w)
+        if found < 0:
+            return CANNOT_READ
+        if found:
+            decided[0] = True
+            answer(v, ACCEPT, EXPECTED, 0)
+    return NO_FAULT
+
+
 cdef int decide_known(StoreState *s, const Request *q, Envelope *e, VerdictState *v, bint *decided) noexcept nogil:
     """Steps 2 to 9, from one snapshot of the generation in force."""
     cdef MDB_txn *txn = NULL
@@ -46,12 +65,12 @@ cdef int decide_known(StoreState *s, const Request *q, Envelope *e, VerdictState
     key_triplet(e, 0, s.head.secret, v.key)
     v.has_key = True
 
-    # Steps 2 to 5, the rules and expectation windows, stand here. Of step 3 the null sender is decided already.
-    if s.head.settings.null_sender_accept and e.sender.size == 0:
+    fault = decide_policy(s, txn, q, e, v, decided)
+    if fault != NO_FAULT or decided[0]:
         environment_read_end(&s.passed)
-        answer(v, ACCEPT, ALLOWED, 0)
-        return NO_FAULT
+        return fault
 
+    decided[0] = True
     found = known_match(s, txn, e, q.now, &m)
     environment_read_end(&s.passed)
     if found < 0:

@@ -19,13 +19,14 @@ cdef struct Envelope:
     Address recipient
     unsigned char parent[NAME_MAX]
     size_t parent_size
+    # The client name is forward-confirmed.
+    bint name_trusted
     # 2 where the request is known under the name parent too, else 1.
     int places
 
 
 cdef int normalise(const Request *q, const Head *head, Envelope *e) noexcept nogil:
     """Fill e from the request; a fault where a part is not usable."""
-    cdef bint trusted
     if q.now < 0 or q.now > TIME_MAX:
         return BAD_CLOCK
     if parse_client(q.client, <int>head.settings.ipv4_prefix, <int>head.settings.ipv6_prefix, &e.client) != 0:
@@ -34,7 +35,7 @@ cdef int normalise(const Request *q, const Head *head, Envelope *e) noexcept nog
         return BAD_SENDER
     if normalise_address(q.recipient, False, &e.recipient) != 0:
         return BAD_RECIPIENT
-    trusted = head.settings.trust_client_name != 0 if q.name_trusted < 0 else q.name_trusted != 0
-    e.parent_size = name_parent(q.name, &e.client, e.parent) if trusted else 0
+    e.name_trusted = head.settings.trust_client_name != 0 if q.name_trusted < 0 else q.name_trusted != 0
+    e.parent_size = name_parent(q.name, &e.client, e.parent) if e.name_trusted else 0
     e.places = 2 if e.parent_size else 1
     return NO_FAULT

@@ -3,8 +3,8 @@
 cdef enum:
     FORMAT_VERSION = 2
     BYTE_ORDER_MARK = 0x01020304
-    SETTINGS = 15
-    SETTINGS_SPARE = 17
+    SETTINGS = 16
+    SETTINGS_SPARE = 16
 
 # In the order of fastgrey/settings.py, which has names, ranges and defaults. Durations are seconds.
 cdef packed struct Settings:
@@ -23,6 +23,7 @@ cdef packed struct Settings:
     int64_t learn_mode
     int64_t defer_on_error
     int64_t pending_size
+    int64_t expect_max
     int64_t spare[SETTINGS_SPARE]
 
 
@@ -36,15 +37,27 @@ cdef packed struct Head:
     # 1 while a compaction copies: writers also note the keys they touch.
     uint64_t noting
     int64_t made
+    # Number of the policy in force, 0 where none was ever applied, and how many rules it has: with none, the record
+    # of the policy is not even looked for.
+    uint64_t policy
+    uint64_t rules
+    # When the last expectation window closes; after it, none is looked for.
+    int64_t windows_until
     unsigned char secret[SECRET_SIZE]
     Settings settings
 
 
-cdef void head_key(MDB_val *key) noexcept nogil:
-    # A literal cast to void * at once would be a Python object, which the executable does not have.
-    cdef const char *name = b"head"
+cdef void meta_key(MDB_val *key, const char *name) noexcept nogil:
     key.mv_data = <void *>name
-    key.mv_size = 4
+    key.mv_size = strlen(name)
+
+
+cdef void head_key(MDB_val *key) noexcept nogil:
+    meta_key(key, b"head")
+
+
+cdef void policy_key(MDB_val *key) noexcept nogil:
+    meta_key(key, b"policy")
 
 
 cdef int head_check(const MDB_val *value) noexcept nogil:

@@ -16,6 +16,9 @@ cdef enum:
     # Files of the store are for its user and group.
     SHARED_MASK = 0o007
 
+    # FILE:LINE of a rule in a log line.
+    PLACE_SIZE = 240
+
     # Handles of named databases; LMDB allocates for every one.
     PASSED_TABLES = 8
 

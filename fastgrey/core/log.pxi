@@ -43,6 +43,9 @@ cdef void log_line(Text *t, StoreState *s, const Request *q, const VerdictState 
     if v.has_key:
         text_add(t, b" key=")
         text_hex(t, v.key, SHORT_KEY)
+    if v.rule[0]:
+        text_add(t, b" rule=")
+        text_add(t, v.rule)
     if v.fault != NO_FAULT:
         text_add(t, b": ")
         log_cause(t, s, v.fault, v.error)

@@ -18,6 +18,9 @@ cdef struct StoreState:
     size_t head_txn
     Head head
     CounterPage *counters
+    Regexes regexes
+    # Microseconds of processor time that one expression may take, 0 for no bound; SIGPROF comes at the end.
+    long regex_bound
     # The cause of the last fault: an errno or LMDB code.
     int error
     # The part of the store in use, for a message from a signal handler.
@@ -91,6 +94,7 @@ cdef int current_generation(StoreState *s, char *name) noexcept nogil:
 
 
 cdef void store_close(StoreState *s) noexcept nogil:
+    regexes_forget(&s.regexes)
     environment_close(&s.passed)
     environment_close(&s.pending)
     if s.counters != NULL:

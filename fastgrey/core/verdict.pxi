@@ -42,6 +42,7 @@ cdef enum Fault:
     UNSTABLE = 14
     TOO_SLOW = 15
     DAMAGED = 16
+    RULE_FAILED = 17
 
 # What went wrong beside a verdict that stands all the same.
 cdef enum Note:
@@ -61,6 +62,15 @@ cdef struct VerdictState:
     # The key of the triplet under the client's network, also the one in the log line.
     unsigned char key[KEY_SIZE]
     bint has_key
+    # The rule that decided: its number from 1 in the policy, 0 for none, and its FILE:LINE.
+    uint32_t rule_number
+    char rule[PLACE_SIZE]
+
+
+cdef void answer(VerdictState *v, int action, int reason, int64_t wait) noexcept nogil:
+    v.action = action
+    v.reason = reason
+    v.wait = wait
 
 
 cdef const char *action_name(int action) noexcept nogil:
@@ -134,6 +144,8 @@ cdef const char *fault_text(int fault) noexcept nogil:
         return b"the store was swapped or resized again and again"
     elif fault == TOO_SLOW:
         return b"no answer from the store in time"
+    elif fault == RULE_FAILED:
+        return b"a regular expression of the rules took too long or too much memory"
     return b"a file of the store is damaged or was cut short"
 
 
@@ -158,6 +170,8 @@ cdef const char *fault_remedy(int fault) noexcept nogil:
         return b"mount /proc where the hook runs"
     elif fault == TOO_SLOW:
         return b"look for a stopped process that holds the store, and for a slow disk"
+    elif fault == RULE_FAILED:
+        return b"write that rule in a simpler way, or list what it stands for; then: fastgrey apply"
     return b"ask: fastgrey doctor"
 
 

@@ -21,6 +21,8 @@ cdef extern from "unistd.h" nogil:
     int getpid()
     void _exit(int code)
     long syscall(long number, ...)
+    int SEEK_END
+    long lseek(int fd, long offset, int whence)
 
 cdef extern from "sys/syscall.h" nogil:
     long SYS_clock_gettime
@@ -47,11 +49,39 @@ cdef extern from "signal.h" nogil:
         sigset_t sa_mask
         int sa_flags
     handler_t SIG_IGN
-    int SIGALRM, SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGPIPE, SIGXFSZ, SIG_UNBLOCK
+    int SIGALRM, SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGPIPE, SIGXFSZ, SIGPROF, SIG_UNBLOCK
     int sigaction(int number, const sigaction_t *new, sigaction_t *old)
     int sigemptyset(sigset_t *set)
     int sigaddset(sigset_t *set, int number)
     int sigprocmask(int how, const sigset_t *set, sigset_t *old)
+
+cdef extern from "sys/time.h" nogil:
+    cdef struct timeval:
+        long tv_sec
+        long tv_usec
+    cdef struct itimerval:
+        timeval it_interval
+        timeval it_value
+    int ITIMER_PROF
+    int setitimer(int which, const itimerval *new, itimerval *old)
+
+cdef extern from "regex.h" nogil:
+    ctypedef struct regex_t:
+        pass
+    ctypedef struct regmatch_t:
+        pass
+    int REG_EXTENDED, REG_ICASE, REG_NOSUB
+    int regcomp(regex_t *regex, const char *pattern, int flags)
+    int regexec(const regex_t *regex, const char *text, size_t size, regmatch_t *found, int flags)
+    size_t regerror(int code, const regex_t *regex, char *text, size_t size)
+    void regfree(regex_t *regex)
+
+cdef extern from "locale.h" nogil:
+    ctypedef void *locale_t
+    int LC_ALL_MASK
+    locale_t newlocale(int mask, const char *name, locale_t base)
+    locale_t uselocale(locale_t new)
+    void freelocale(locale_t old)
 
 cdef extern from "time.h" nogil:
     ctypedef long time_t

@@ -12,6 +12,7 @@ cdef extern from "xxhash.h" nogil:
     ctypedef struct XXH128_canonical_t:
         unsigned char digest[16]
 
+    unsigned long long XXH3_64bits_withSeed(const void *data, size_t size, unsigned long long seed)
     XXH128_hash_t XXH3_128bits_withSecret(const void *data, size_t size,
                                           const void *secret, size_t secret_size)
     void XXH128_canonicalFromHash(XXH128_canonical_t *out, XXH128_hash_t hash)

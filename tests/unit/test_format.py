@@ -15,7 +15,7 @@ from fastgrey import compaction, directory, settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 README = DOCS.parent / "README.md"
-HEAD = struct.Struct("=8sIIQQQq192s32q")
+HEAD = struct.Struct("=8sIIQQQqQQq192s32q")
 REQUEST = {"client": "192.0.2.1", "sender": "a@example.org", "recipient": "b@example.net"}
 
 
@@ -32,13 +32,15 @@ def test_head(make_store, path):
     before = int(time.time())
     make_store("delay=7s", "mode=learn")
     (head,) = heads(path).values()
-    magic, version, order, generation, superseded, noting, made, secret, *slots = head
-    assert HEAD.size == 496
+    magic, version, order, generation, superseded, noting, made, *policy, secret = head[:11]
+    slots = head[11:]
+    assert HEAD.size == 520
     assert (magic, version, order, generation, superseded, noting) == (b"fastgrey", 2, 0x01020304, 1, 0, 0)
+    assert policy == [0, 0, 0]
     assert before <= made <= time.time()
     assert len(set(secret)) > 50
     expected = list((settings.defaults() | {"delay": 7, "mode": 1}).values())
-    assert slots == expected + [0] * (32 - len(expected))
+    assert list(slots) == expected + [0] * (32 - len(expected))
 
 
 def test_generations_after_a_compaction(make_store, path):
@@ -48,7 +50,7 @@ def test_generations_after_a_compaction(make_store, path):
     found = heads(path)
     assert list(found) == ["passed.000002", "passed.000003"]
     assert [head[3:6] for head in found.values()] == [(2, 3, 0), (3, 0, 0)]
-    assert len({head[7] for head in found.values()}) == 1
+    assert len({head[10] for head in found.values()}) == 1
     assert os.readlink(path / "current") == "passed.000003"
 
 
@@ -57,7 +59,7 @@ def test_tables_and_records(make_store, path, pending_path):
     start = 1_700_000_000
     with fastgrey.open(path) as store:
         store.check(**REQUEST, client_name="mx1.pool.example", name_trusted=True, now=start)
-        (_, _, _, _, key) = store.check(**REQUEST | {"client": "198.51.100.1"}, now=start + 300)
+        key = store.check(**REQUEST | {"client": "198.51.100.1"}, now=start + 300).key
         store.check(**REQUEST | {"sender": ""}, now=start + 8000)
     tables = aging.records(path / "passed.000001")
     assert sorted(tables) == ["client", "domain", "meta", "pair", "touched", "triplet"]

@@ -1,0 +1,37 @@
+# The policy of a store, and what applying one needs of the core.
+
+cdef dict ENTRY_KINDS = {"ipv4": RULE_IPV4, "ipv6": RULE_IPV6, "name": RULE_NAME, "address": RULE_ADDRESS,
+                         "user": RULE_USER, "domain": RULE_DOMAIN}
+
+
+def entry_kind(str form, bint of_recipient) -> int:
+    """The number of an entry kind: 'ipv4', 'ipv6', 'name', 'address', 'user' or 'domain'."""
+    return ENTRY_KINDS[form] + (RULE_KINDS_OF_ADDRESS if of_recipient else 0)
+
+
+def hash_entry(int kind, bytes text) -> int:
+    """The hash by which the core looks an entry up."""
+    return entry_hash(kind, <const char *>text, len(text))
+
+
+def regex_fault(bytes pattern) -> str | None:
+    """What the C library has against a POSIX extended regular expression; None where it compiles."""
+    cdef regex_t compiled
+    cdef char text[200]
+    cdef locale_t before = uselocale(plain_locale)
+    cdef int rc = regcomp(&compiled, pattern, REG_EXTENDED | REG_ICASE | REG_NOSUB)
+    if rc == 0:
+        regfree(&compiled)
+    else:
+        regerror(rc, &compiled, text, sizeof(text))
+    uselocale(before)
+    return text.decode("ascii", "replace") if rc else None
+
+
+cdef object policy_bytes(StoreState *s, MDB_txn *txn):
+    """The record of the policy, None where none was ever applied."""
+    cdef MDB_val key, value
+    policy_key(&key)
+    if mdb_get(txn, s.meta, &key, &value) != 0:
+        return None
+    return (<const char *>value.mv_data)[:value.mv_size]

@@ -1,0 +1,81 @@
+"""fastgrey config check, show and describe."""
+
+from collections import Counter
+
+import click
+
+from fastgrey import configuration, reference, settings
+from fastgrey.cli.common import config_option, json_option, print_json, print_rows
+
+
+@click.group()
+def config() -> None:
+    """Look at the configuration without putting it in force: check, show, describe."""
+
+
+@config.command()
+@config_option
+@json_option
+def check(config: str | None, as_json: bool) -> None:
+    """Check the configuration whole: every file, every rule.
+
+    Exit status 0 where it could be applied, 1 where not; doubts go to standard error.
+
+    \b
+    Example: fastgrey config check --config fastgrey.toml
+    """
+    loaded = configuration.load(config)
+    found = configuration.doubts(loaded)
+    policy = loaded.policy
+    if as_json:
+        print_json({"files": policy.files, "rules": len(policy.rules), "doubts": found})
+        return
+    for doubt in found:
+        click.echo(f"fastgrey: {doubt}", err=True)
+    click.echo(f"{policy.files[0]}: good; {len(policy.files)} files, {len(loaded.origins)} settings, "
+               f"{len(policy.rules)} rules")
+
+
+@config.command()
+@config_option
+@json_option
+def show(config: str | None, as_json: bool) -> None:
+    """Show what the files come to: every setting and where it is set, and how many rules each list has.
+
+    \b
+    Example: fastgrey config show --json
+    """
+    loaded = configuration.load(config)
+    values = settings.show(loaded.policy.settings)
+    if as_json:
+        print_json({
+            "files": loaded.policy.files, "settings": values, "origins": loaded.origins,
+            "rules": [{"list": rule.list, "entry": rule.entry, "place": rule.place} for rule in loaded.policy.rules],
+        })
+        return
+    print_rows((name, f"{value:<12}{loaded.origins.get(name, 'default')}") for name, value in values.items())
+    counts = Counter((rule.list, rule.file) for rule in loaded.policy.rules)
+    print_rows((name, f"{number:<12}{file}") for (name, file), number in counts.items())
+
+
+@config.command()
+@click.option("--markdown", is_flag=True, help="Print the reference page.")
+@json_option
+def describe(markdown: bool, as_json: bool) -> None:
+    """Describe every option: type, unit, default, allowed values, meaning, source.
+
+    \b
+    Example: fastgrey config describe | less
+    """
+    rows = configuration.describe()
+    if as_json:
+        print_json(rows)
+    elif markdown:
+        click.echo(reference.page(), nl=False)
+    else:
+        for row in rows:
+            click.echo(f"{row['name']} = {row['default']}")
+            click.echo(f"    {row['meaning']}")
+            unit = f", in {row['unit']}" if row["unit"] else ""
+            click.echo(f"    {row['type']}{unit}; {row['allowed']}")
+            click.echo(f"    source: {row['source']}")

@@ -1,0 +1,76 @@
+"""fastgrey expect."""
+
+import time
+
+import click
+
+from fastgrey import directory, times, windows
+from fastgrey.cli.common import dry_run_option, json_option, print_json, store_option, store_path
+from fastgrey.windows import Window
+
+
+@click.command()
+@click.argument("recipient", required=False)
+@click.option("--from", "domain", metavar="DOMAIN", help="Only mail from this sender domain and those below it.")
+@click.option("--for", "duration", metavar="DURATION", help="How long, such as 15m; at most the setting expect_max.")
+@click.option("--close", is_flag=True, help="Close the window of RECIPIENT (and --from), or that of --key.")
+@click.option("--key", metavar="HEX", help="With --close: the key of a window as --list shows it, or its beginning.")
+@click.option("--list", "listing", is_flag=True, help="List the windows that are open.")
+@store_option
+@dry_run_option
+@json_option
+def expect(recipient: str | None, domain: str | None, duration: str | None, close: bool, key: str | None,
+           listing: bool, store: str | None, dry_run: bool, as_json: bool) -> None:
+    """Let mail to RECIPIENT pass for a while, as for a login code that is expected now.
+
+    Until the window closes, mail to that recipient is accepted at once, from the domain of --from or from anywhere;
+    deny rules still hold. The store keeps a hash only, so --list shows keys and times, and no address.
+
+    \b
+    Example: fastgrey expect you@example.net --from example.org --for 15m
+    """
+    if listing + close + (duration is not None) != 1:
+        raise click.UsageError("say one of: RECIPIENT --for DURATION, --close, --list")
+    if (recipient is None) != (listing or key is not None) or (key is not None and not close):
+        raise click.UsageError("RECIPIENT goes with --for and --close, and --key with --close in its place")
+    if domain is not None and recipient is None:
+        raise click.UsageError("--from goes with a RECIPIENT")
+    with directory.open_store(store_path(store)) as opened:
+        if listing:
+            _list(windows.listing(opened), as_json)
+            return
+        if key is not None:
+            done = windows.close_by_key(opened, key, dry_run)
+        elif close:
+            done = windows.close_window(opened, recipient or "", domain, dry_run)
+        else:
+            done = windows.open_window(opened, recipient or "", domain, duration or "", dry_run)
+    if as_json:
+        print_json({"done": "close" if close else "open", "dry_run": dry_run} | facts(done))
+        return
+    would = "would be " if dry_run else ""
+    if close:
+        click.echo(f"{would}closed: window {done['key'][:12]}, {times.span(done['until'] - int(time.time()))} early")
+        return
+    whom = f"from {domain} and below " if domain else ""
+    click.echo(f"{would}open: mail {whom}to {recipient} passes until {times.date(done['until'])}"
+               + (f"; key={done['key'][:12]}" if done["key"] else ""))
+
+
+def facts(window: Window) -> dict[str, object]:
+    """A window for JSON."""
+    return {"key": window["key"], "opened": times.rfc3339(window["opened"]), "until": times.rfc3339(window["until"]),
+            "one_domain": window["narrow"]}
+
+
+def _list(found: list[Window], as_json: bool) -> None:
+    if as_json:
+        print_json([facts(window) for window in found])
+        return
+    now = int(time.time())
+    for window in found:
+        click.echo(f"{window['key'][:12]}  open {times.date_and_distance(window['opened'], now)}, closes "
+                   f"{times.date_and_distance(window['until'], now)}, "
+                   f"{'from one domain' if window['narrow'] else 'from any sender'}")
+    if not found:
+        click.echo("no window is open")
