@@ -26,8 +26,7 @@ def forget(client: str, sender: str, recipient: str, store: str | None, name: st
     pending; the pair of SENDER and RECIPIENT, known and pending. Exit status 1 where there is none of it.
 
     \b
-    Example:
-      fastgrey forget 192.0.2.7 a@example.org b@example.net --dry-run
+    Example: fastgrey forget 192.0.2.7 a@example.org b@example.net --dry-run
     """
     given = (client, sender, recipient) != ("-", "-", "-") or name is not None
     if given == (key is not None):

@@ -29,11 +29,10 @@ def list(what: str | None, store: str | None, limit: int, sort: str | None, long
     """Show how many records there are, or which: those that count, by their keys.
 
     There are no addresses in a store, only keys, which are hashes. The log line of every decision ends with the key of
-    its triplet: from there, fastgrey show KEY. From addresses to records: fastgrey explain CLIENT SENDER RECIPIENT.
+    its triplet: from there, fastgrey show KEY. From addresses to records: fastgrey explain IP SENDER RECIPIENT.
 
     \b
-    Example:
-      fastgrey list pending --sort seen --limit 20
+    Example: fastgrey list pending --sort seen --limit 20
     """
     with directory.open_store(store_path(store)) as opened:
         view = records.View(opened)

@@ -23,8 +23,7 @@ def pass_(client: str, sender: str, recipient: str, store: str | None, name: str
     earned.
 
     \b
-    Example:
-      fastgrey pass 192.0.2.7 a@example.org b@example.net
+    Example: fastgrey pass 192.0.2.7 a@example.org b@example.net
     """
     asked = amend.parts(client, sender, recipient, name)
     with directory.open_store(store_path(store)) as opened:

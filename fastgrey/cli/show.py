@@ -17,11 +17,10 @@ def show(key: str, store: str | None, as_json: bool) -> None:
     The log line of every decision ends with the key of its triplet; 'fastgrey list' and 'fastgrey forget' show the keys
     of clients, sender domains and pairs as well. Exit status 1 where there is no such record.
 
-    Keys are hashes, so a record tells no address. From addresses to records: fastgrey explain CLIENT SENDER RECIPIENT.
+    Keys are hashes, so a record tells no address. From addresses to records: fastgrey explain IP SENDER RECIPIENT.
 
     \b
-    Example:
-      fastgrey show 0752f3077a02
+    Example: fastgrey show 0752f3077a02
     """
     prefix = records.key_prefix(key)
     with directory.open_store(store_path(store)) as opened:
