@@ -39,3 +39,13 @@ class CompactionError(FastgreyError):
 
 class PolicyError(FastgreyError):
     """The configuration or a rule cannot be used; the policy in force stays."""
+
+
+class RequestError(FastgreyError):
+    """What was asked for cannot be meant: an address, a key, or which of them were given."""
+
+    exit_status = 2
+
+
+class RecordError(FastgreyError):
+    """A record that was asked for is not there, or cannot be made under the settings in force."""

@@ -141,7 +141,8 @@ cdef int pending_write(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t n
     for place in range(e.places):
         if rc == 0:
             key_waiting(e, place, s.head.secret, key)
-            rc = pending_put(txn, current, key, record_pack(now, 1))
+            # A pair has a hop at least; 0 tells the triplet from it.
+            rc = pending_put(txn, current, key, record_pack(now, 0))
     return rc
 
 

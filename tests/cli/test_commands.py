@@ -9,7 +9,7 @@ import pytest
 import fastgrey
 from terminal import on_terminal
 
-COMMANDS = ["init", "check", "replay", "compact", "stats", "doctor"]
+COMMANDS = ["init", "check", "replay", "compact", "stats", "doctor", "list", "show", "forget", "pass"]
 HEADER = "time\tclient_ip\tclient_name\tsender\trecipient\tlabel\n"
 
 

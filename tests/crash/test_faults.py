@@ -115,7 +115,7 @@ def test_other_format_version(store, on_error, run_hook):
         meta = environment.open_db(b"meta")
         with environment.begin(db=meta, write=True) as txn:
             head = txn.get(b"head")
-            txn.put(b"head", head[:8] + struct.pack("=I", 2) + head[12:])
+            txn.put(b"head", head[:8] + struct.pack("=I", 1) + head[12:])
     assert_fault(run_hook(), on_error, "another format version", str(store))
     with pytest.raises(fastgrey.StoreError, match="another format version"):
         fastgrey.open(store)

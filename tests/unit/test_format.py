@@ -71,13 +71,13 @@ def test_tables_and_records(make_store, path, pending_path):
     assert triplet[:6].hex() == key
     partitions = aging.records(pending_path)
     first = start - start % 7200
-    assert sorted(partitions) == [f"1.{first:013d}.7200", f"1.{first + 7200:013d}.7200"]
+    assert sorted(partitions) == [f"2.{first:013d}.7200", f"2.{first + 7200:013d}.7200"]
     old, new = (partitions[name] for name in sorted(partitions))
     # Network, name parent and pair of the first request side by side; the hop of the second in the pair.
     assert len({name[:8] for name in old}) == 1
-    assert sorted(aging.unpack(value) for value in old.values()) == [(start, 1), (start, 1), (start, 2)]
+    assert sorted(aging.unpack(value) for value in old.values()) == [(start, 0), (start, 0), (start, 2)]
     # The null sender has no pair.
-    assert [aging.unpack(value) for value in new.values()] == [(start + 8000, 1)]
+    assert [aging.unpack(value) for value in new.values()] == [(start + 8000, 0)]
 
 
 def test_counters(make_store, path):
