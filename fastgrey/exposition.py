@@ -31,6 +31,7 @@ def _families(facts: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Sampl
     yield ("pending_records", "gauge", "Records of strangers, with those that expired.",
            [("", {}, sum(partition["records"] for partition in facts["pending"]))])
     yield ("pending_partitions", "gauge", "Time partitions of pending.", [("", {}, len(facts["pending"]))])
+    yield from _rules(facts["rules"])
     yield ("size_bytes", "gauge", "Bytes on disk.",
            [("", {"part": part.replace(" ", "_")}, size) for part, size in facts["bytes"].items()])
     # Counters that are not there are left out: as zeros they would look like a restart.
@@ -39,6 +40,20 @@ def _families(facts: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Sampl
            [("", {}, int(counting))])
     if counting:
         yield from _counters(facts)
+
+
+def _rules(rules: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, list[Sample]]]:
+    """By list: a label for every rule would be more than a time series database wants."""
+    for name, kind, meaning, value in (
+        ("rules", "gauge", "Rules in force.", lambda hits: 1),
+        ("rules_never_hit", "gauge", "Rules in force that never decided.", lambda hits: not hits),
+        ("rule_hits_total", "counter", "Checks that a rule in force decided.", lambda hits: hits),
+    ):
+        sums: dict[str, int] = {}
+        for rule in rules:
+            sums[rule["list"]] = sums.get(rule["list"], 0) + value(rule["hits"])
+        if sums:
+            yield name, kind, meaning, [("", {"list": of}, number) for of, number in sums.items()]
 
 
 def _counters(facts: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Sample]]]:

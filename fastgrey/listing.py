@@ -4,11 +4,15 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from . import times
+from . import policy, times
+from . import windows as windows_
+from .errors import RequestError
 from .records import Facts, Record, View, short
+from .rules import Rule
+from .windows import Window
 
 T = TypeVar("T")
 
@@ -63,6 +67,40 @@ def pending(view: View, query: Query) -> Listing[Record]:
     ))
 
 
+def windows(view: View, query: Query) -> Listing[Window]:
+    """What lists the expectation windows that are open."""
+    orders: dict[str, Callable[[Window], Any]] = {
+        "expires": itemgetter("until"), "seen": lambda window: -window["opened"], "key": itemgetter("key")}
+    return _bounded(query, "windows", windows_.listing(view.store), orders, (
+        ("key", lambda window: window["key"] if query.long else window["key"][:12]),
+        ("for", lambda window: "one sender domain" if window["narrow"] else "any sender"),
+        *_time("opened", view, itemgetter("opened")),
+        *_time("closes", view, itemgetter("until")),
+    ), windows_.facts)
+
+
+def rules(view: View, query: Query) -> Listing[tuple[Rule, int]]:
+    """What lists the rules in force and how often each decided, in the order of their lists if nothing else is said."""
+    orders: dict[str, Callable[[tuple[Rule, int]], Any]] = {
+        "count": lambda item: -item[1], "key": lambda item: item[0].entry.lower()}
+    in_force = policy.in_force(view.store)
+    return _bounded(query, "rules", list(zip(in_force.rules, in_force.hits, strict=True)), orders, (
+        ("list", lambda item: item[0].list), ("rule", lambda item: item[0].entry), ("hits", lambda item: str(item[1])),
+        ("place", lambda item: item[0].place),
+    ), lambda item: {"list": item[0].list, "entry": item[0].entry, "place": item[0].place, "hits": item[1]})
+
+
+def _bounded(query: Query, what: str, rows: list[T], orders: dict[str, Callable[[T], Any]],
+             columns: tuple[tuple[str, Callable[[T], str]], ...], facts: Callable[[T], Facts]) -> Listing[T]:
+    """A list of what is all in memory."""
+    if query.sort and query.sort not in orders:
+        raise RequestError(f"--sort {query.sort}: {what} have none; there are {', '.join(orders)}")
+    if query.sort:
+        rows = sorted(rows, key=orders[query.sort])
+    shown = rows[:query.limit] if query.limit else rows
+    return Listing(columns, facts, shown, Counter(left_out=len(rows) - len(shown)))
+
+
 # What `fastgrey list` can list, by the word for it.
 LISTS: dict[str, Callable[[View, Query], Listing[Any]]] = {
     "clients": known("client"),
@@ -70,11 +108,13 @@ LISTS: dict[str, Callable[[View, Query], Listing[Any]]] = {
     "triplets": known("triplet"),
     "pairs": known("pair"),
     "pending": pending,
+    "windows": windows,
+    "rules": rules,
 }
 
 
-def _time(title: str, view: View, of: Callable[[Record], int]) -> tuple[tuple[str, Callable[[Record], str]], ...]:
-    return ((title, lambda record: times.date(of(record))), ("", lambda record: times.distance(of(record), view.now)))
+def _time(title: str, view: View, of: Callable[[T], int]) -> tuple[tuple[str, Callable[[T], str]], ...]:
+    return ((title, lambda row: times.date(of(row))), ("", lambda row: times.distance(of(row), view.now)))
 
 
 def _listing(view: View, query: Query, records: Iterator[Record],

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from . import times
+from . import policy, times, windows
 from .records import KINDS, TIME_MASK, Facts, View
 
 
@@ -33,11 +33,22 @@ class Pending:
 
 
 @dataclass
+class Rules:
+    """The rules of one list: how many, how often one of them decided, how many never did."""
+
+    rules: int = 0
+    hits: int = 0
+    never_hit: int = 0
+
+
+@dataclass
 class Overview:
-    """Known records by kind, and pending."""
+    """Known records by kind, pending, when each open window closes (Unix seconds), and the rules by list."""
 
     known: dict[str, Known]
     pending: Pending
+    windows: list[int]
+    rules: dict[str, Rules]
     lifetime: int
 
     def facts(self) -> Facts:
@@ -47,6 +58,8 @@ class Overview:
                              "newest": _utc(known.newest), "next_expires": _utc(self.next_expires(known))}
                       for kind, known in self.known.items()},
             "pending": vars(self.pending),
+            "windows": {"open": len(self.windows), "next_closes": _utc(min(self.windows, default=None))},
+            "rules": {name: vars(rules) for name, rules in self.rules.items()},
         }
 
     def next_expires(self, known: Known) -> int | None:
@@ -56,7 +69,20 @@ class Overview:
 
 def overview(view: View) -> Overview:
     """Go through everything once."""
-    return Overview({kind: _known(view, kind) for kind in KINDS}, _pending(view), view.settings["lifetime"])
+    return Overview({kind: _known(view, kind) for kind in KINDS}, _pending(view),
+                    [window["until"] for window in windows.listing(view.store)],
+                    rules_by_list(policy.in_force(view.store)), view.settings["lifetime"])
+
+
+def rules_by_list(in_force: policy.Policy) -> dict[str, Rules]:
+    """The lists that have rules, and how much those are used."""
+    found: dict[str, Rules] = {}
+    for rule, hits in zip(in_force.rules, in_force.hits, strict=True):
+        row = found.setdefault(rule.list, Rules())
+        row.rules += 1
+        row.hits += hits
+        row.never_hit += not hits
+    return found
 
 
 def _known(view: View, kind: str) -> Known:

@@ -39,6 +39,10 @@ class Policy:
     # Of each rule, how often it decided.
     hits: tuple[int, ...] = field(default=(), compare=False)
 
+    def counted(self) -> list[tuple[Rule, int]]:
+        """The rules with their hits, those that decided most first."""
+        return sorted(zip(self.rules, self.hits, strict=True), key=lambda item: -item[1])
+
     def lines(self) -> list[str]:
         """The policy as lines, a setting or a rule each, for people and for comparing."""
         return [*(f"{name} = {value}" for name, value in settings_.show(self.settings).items()),

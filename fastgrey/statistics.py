@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import _core, directory, settings, times
+from . import _core, directory, policy, settings, times
 
 # Seconds of each period, by the ring of snapshots that tells it (docs/format.md).
 PERIODS = {"minute": 60, "hour": 3600, "day": 86_400}
@@ -21,6 +21,7 @@ def collect(path: str) -> dict[str, Any]:
         counters = store.counters()
         partitions = store.partitions()
         known = store.known()
+        in_force = policy.in_force(store)
     # After the counters were read: a snapshot that is newer than now would not be used.
     now = int(time.time())
     root = Path(path)
@@ -37,6 +38,10 @@ def collect(path: str) -> dict[str, Any]:
         "strangers": strangers(counters) if counters else None,
         "events": counters["events"] if counters else {},
         "known": known,
+        "policy": {"number": in_force.number,
+                   "applied": times.rfc3339(in_force.applied) if in_force.number else None},
+        "rules": [{"list": rule.list, "entry": rule.entry, "place": rule.place, "hits": hits}
+                  for rule, hits in in_force.counted()],
         "pending": [{"from": times.rfc3339(p["start"]), "until": times.rfc3339(p["start"] + p["length"]),
                      "records": p["records"]} for p in partitions],
         "bytes": {

@@ -28,7 +28,7 @@ CLOSING = {
 def list(what: str | None, store: str | None, limit: int, sort: str | None, long: bool, as_json: bool) -> None:
     """Show how many records there are, or which: those that count, by their keys.
 
-    There are no addresses in a store, only keys, which are hashes. The log line of every decision ends with the key of
+    There are no addresses of mail in a store, only keys, which are hashes. The log line of every decision ends with the key of
     its triplet: from there, fastgrey show KEY. From addresses to records: fastgrey explain IP SENDER RECIPIENT.
 
     \b
@@ -84,6 +84,14 @@ def _overview(view: records.View, as_json: bool) -> None:
         ("  expired", found.pending.expired),
         ("  partitions", found.pending.partitions),
     ])
+    closes = f", the next closes {' '.join(_time(view, min(found.windows)))}" if found.windows else ""
+    click.echo(f"\nwindows open: {len(found.windows)}{closes}")
+    if not found.rules:
+        click.echo("rules: none")
+        return
+    click.echo()
+    print_table(("rules", "number", "hits", "never hit"), [
+        (name, str(row.rules), str(row.hits), str(row.never_hit)) for name, row in found.rules.items()])
 
 
 def _time(view: records.View, seconds: int | None) -> tuple[str, str]:

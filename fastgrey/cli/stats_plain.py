@@ -6,6 +6,7 @@ from fastgrey import _core, statistics, times
 from fastgrey.cli.common import bytes_shown
 
 COLUMNS = ("since start", *statistics.PERIODS)
+MOST_USED = 10
 NOT_COUNTING = "the page of counters is missing or unusable, nothing is counted; run: fastgrey init"
 
 
@@ -46,10 +47,22 @@ def sections(facts: dict[str, Any]) -> dict[str, dict[str, object]]:
         "strangers": _strangers(facts["strangers"]),
         # The other two are what the rows of the strangers say.
         "events": {name: number for name, number in facts["events"].items() if name not in ("strangers", "promoted")},
+        "rules": _rules(facts["rules"]),
         "known records": facts["known"],
         "size": {name: bytes_shown(size) for name, size in facts["bytes"].items()},
         "pending partitions": {p["from"]: f"{p['records']} records until {p['until']}" for p in facts["pending"]},
     }
+
+
+def _rules(rules: list[dict[str, Any]]) -> dict[str, object]:
+    """The rules that decided most, and how many never did."""
+    if not rules:
+        return {}
+    used = [rule for rule in rules if rule["hits"]]
+    rows: dict[str, object] = {f"{rule['list']}: {rule['entry']} ({rule['place']})": rule["hits"]
+                               for rule in used[:MOST_USED]}
+    return rows | {"all others": sum(rule["hits"] for rule in used[MOST_USED:]),
+                   "never hit": f"{len(rules) - len(used)} of {len(rules)} rules; fastgrey list rules"}
 
 
 def _strangers(strangers: dict[str, Any] | None) -> dict[str, object]:
