@@ -21,6 +21,8 @@ MASKS = (
     (re.compile(r"\bin \d+[dhms](?: \d+[hms])?"), "in SPAN"),
     (re.compile(r"\bwait=\d+"), "wait=N"),
     (re.compile(r"\b\d+(?:\.\d)? (?:B|[KMG]iB)\b"), "SIZE"),
+    # A line is broken sooner where a span in it is longer.
+    (re.compile(r"\n {12,}"), " "),
     (re.compile(r" +"), " "),
 )
 
@@ -43,25 +45,28 @@ def run(page, place):
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": place,
         "FASTGREY_STORE": "STORE", "FASTGREY_CONFIG": "fastgrey.toml",
     }
-    out, block, replaced = [], None, False
+    out, block, printing = [], None, False
     for line in page.splitlines():
-        if not line.startswith(INDENT):
-            block, replaced = None, False
-        elif line.startswith(INDENT + "$ "):
+        if line.startswith(INDENT + "$ "):
             done = subprocess.run(["bash", "-c", line.removeprefix(INDENT + "$ ")], cwd=place, env=environment,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
             printed = done.stdout.replace(f"{place}/", "/etc/fastgrey/")
             out += [line, *((INDENT + text).rstrip() for text in printed.splitlines())]
-            replaced = True
+            printing = True
+        elif printing and (line.startswith(INDENT) or not line):
+            # What the command printed last time, up to the next text.
             continue
-        elif block is None and not replaced and re.fullmatch(rf"{INDENT}[\w.-]+:", line):
-            block = Path(place) / line.strip().removesuffix(":")
-            block.write_text("")
-        elif block is not None:
-            with open(block, "a") as file:
-                file.write(line.removeprefix(INDENT) + "\n")
-        if not replaced:
-            out.append(line)
+        else:
+            out += [""] * printing + [line]
+            printing = False
+            if not line.startswith(INDENT):
+                block = None
+            elif block is None and re.fullmatch(rf"{INDENT}[\w.-]+:", line):
+                block = Path(place) / line.strip().removesuffix(":")
+                block.write_text("")
+            elif block is not None:
+                with open(block, "a") as file:
+                    file.write(line.removeprefix(INDENT) + "\n")
     return "\n".join(out) + "\n"
 
 

@@ -67,6 +67,11 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things: 1 rule, 2 rules."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def bytes_shown(number: int) -> str:
     """A number of bytes for people: 1.5 MiB."""
     size, unit = float(number), "B"

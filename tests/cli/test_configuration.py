@@ -30,7 +30,7 @@ def test_apply_and_its_rules_in_the_hook(make_store, config, run_fastgrey, run_h
     main = config(RULES, friends="# friends\nexample.com  # all of them\n")
     done = run_fastgrey("apply")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "policy 1 is in force; 1 settings changed, 3 rules added, 0 rules removed" in done.stdout
+    assert "policy 1 is in force; 1 setting changed, 3 rules added, 0 rules removed" in done.stdout
     for sender, words, place in (
         ("friend@example.org", ["accept", "allowed"], f"{main}:4"),
         ("x@mail.example.com", ["accept", "allowed"], f"{main.parent}/friends:2"),
@@ -164,7 +164,7 @@ def test_check_says_doubts_and_passes(config, run_fastgrey):
     config('refresh = "40d"\nopt_out = ["a.example", "b.example",\n"A.example"]')
     done = run_fastgrey("config", "check")
     assert done.returncode == 0
-    assert "good; 1 files, 1 settings, 3 rules" in done.stdout
+    assert "good; 1 file, 1 setting, 3 rules" in done.stdout
     assert "refresh is not shorter than lifetime" in done.stderr
     assert "fastgrey.toml:3: opt_out: 'A.example' stands in" in done.stderr
     assert len(json.loads(run_fastgrey("config", "check", "--json").stdout)["doubts"]) == 2
