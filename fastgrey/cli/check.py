@@ -25,6 +25,9 @@ def check(client: str, sender: str, recipient: str, store: str | None, name: str
     """Decide one recipient of one message, as the hook would, and record it.
 
     The null sender is the empty string. With --dry-run nothing is recorded.
+
+    \b
+    Example: fastgrey check 192.0.2.7 a@example.org b@example.net --dry-run
     """
     with directory.open_store(store_path(store)) as opened:
         verdict = opened.check(client=client, sender=sender, recipient=recipient, client_name=name,

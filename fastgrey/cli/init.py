@@ -32,6 +32,9 @@ def init(store: str | None, assignments: tuple[str, ...], group: str | None, dry
 
     On an existing store everything that is remembered stays; only the settings named with --set change. Once a
     configuration was applied, settings are changed there.
+
+    \b
+    Example: fastgrey init --group fastgrey
     """
     path = store_path(store)
     values = settings.parse_assignments(assignments)

@@ -15,7 +15,6 @@ import page
 from fastgrey import compaction, directory, settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-README = DOCS.parent / "README.md"
 HEAD = struct.Struct("=8sIIQQQqQQq192s32q")
 REQUEST = {"client": "192.0.2.1", "sender": "a@example.org", "recipient": "b@example.net"}
 
@@ -128,13 +127,6 @@ def test_files_are_sound_lmdb(make_store, path, pending_path):
     compaction.compact(path)
     for place in (path / "passed.000001", path / "passed.000002", pending_path):
         lmdb.verify.verify(str(place))
-
-
-def test_documents_name_every_setting_with_its_default():
-    readme = README.read_text()
-    for setting in settings.SETTINGS:
-        row = next(line for line in readme.splitlines() if line.startswith("|") and f"`{setting.name}`" in line)
-        assert re.search(rf"\b{setting.default}\b", row), row
 
 
 def test_documents_name_files_that_there_are():
