@@ -4,7 +4,7 @@ A look is a function that takes a Place and yields findings. Nothing is changed 
 are no more become free.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -69,41 +69,38 @@ def status(findings: Iterable[Finding]) -> int:
 def _examine(place: Place) -> Iterator[Finding]:
     for look in LOOKS:
         yield from _guarded(place, partial(look, place))
-    try:
-        layout.generation(place)
-        yield from _inside(place, LOOKS_INSIDE, "passed", layout.RESTORE)
-        layout.pending(place)
-        yield from _inside(place, LOOKS_INTO_PENDING, "pending", layout.remove(layout.pending_path(place)))
-    except (Trouble, StoreError, OSError):
-        # The looks at the layout have told it.
-        return
-
-
-def _inside(place: Place, looks: tuple[LookInside, ...], part: str, remedy: str) -> Iterator[Finding]:
-    for look in looks:
+    for part, looks, whole in (("passed", LOOKS_INSIDE, layout.generation),
+                               ("pending", LOOKS_INTO_PENDING, layout.pending)):
         try:
-            yield from isolation.results(partial(_open_and_look, place, look, remedy))
-        except isolation.Ended as ended:
-            yield wrong(f"{part} is damaged: reading it ended by {ended}", remedy)
-        except isolation.Late:
-            yield wrong(f"no answer from {part} within {isolation.SECONDS} seconds",
-                        "look for a stopped process that holds the store, and for a slow disk")
+            whole(place)
+        except (Trouble, StoreError, OSError):
+            # The looks at the layout have told it.
             return
+        for look_inside in looks:
+            work = partial(_open_and_look, place, look_inside)
+            if not (yield from _guarded(place, partial(isolation.results, work), part)):
+                # What comes next would end in the same way, and blame another part for it.
+                return
 
 
-def _open_and_look(place: Place, look: LookInside, remedy: str) -> Iterator[Finding]:
-    def opened() -> Iterator[Finding]:
-        with directory.open_store(place.root) as store:
-            yield from look(place, store)
-
-    return _guarded(place, opened, remedy)
+def _open_and_look(place: Place, look: LookInside) -> Iterator[Finding]:
+    with directory.open_store(place.root) as store:
+        yield from look(place, store)
 
 
-def _guarded(place: Place, look: Callable[[], Iterable[Finding]], remedy: str = layout.RESTORE) -> Iterator[Finding]:
+def _guarded(place: Place, look: Callable[[], Iterable[Finding]], part: str = "") -> Generator[Finding, None, bool]:
+    """What look yields, and as a finding what kept it from going on. Whether it came to its end."""
+    remedy = layout.remove(layout.pending_path(place)) if part == "pending" else layout.RESTORE
     try:
         yield from look()
+        return True
     except Trouble as trouble:
         yield trouble.finding
+    except isolation.Ended as ended:
+        yield wrong(f"{part} is damaged: reading it ended by {ended}", remedy)
+    except isolation.Late:
+        yield wrong(f"no answer from {part} within {isolation.SECONDS} seconds",
+                    "look for a stopped process that holds the store, and for a slow disk")
     except StoreError as error:
         what, _, advice = str(error).partition("; ")
         # That one asks for what is running.
@@ -113,3 +110,4 @@ def _guarded(place: Place, look: Callable[[], Iterable[Finding]], remedy: str = 
         yield doubt(f"could not look at {error.filename or place.root}: {error.strerror}", layout.AS_ROOT)
     except OSError as error:
         yield wrong(f"{error.filename or place.root}: {error.strerror}", remedy)
+    return False

@@ -11,6 +11,8 @@ from .finding import Finding, Place, Trouble, doubt, good, run, wrong
 from .table import Table, read_table, regular_file
 
 RESTORE = "restore the store from a backup, or move it away and make a new one; senders then wait once more"
+# LMDB's header of a lock file, and some slots.
+LEAST_LOCK_FILE = 4096
 AS_ROOT = "run this as root, or as a user in the group of the store"
 
 
@@ -28,8 +30,7 @@ def strangers(place: Place) -> Iterator[Finding]:
 
 def generation(place: Place) -> tuple[str, Table]:
     """Name and table of the generation in force. Trouble, StoreError or OSError where it cannot be opened."""
-    _root(place)
-    path = place.root / directory.generation_name(_current(place))
+    path = place.root / directory.generation_name(current(place))
     if not path.is_dir():
         raise Trouble(wrong(f"current points to {path.name}, which is no directory", RESTORE))
     table = read_table(path, RESTORE)
@@ -52,28 +53,20 @@ def pending(place: Place) -> Table | None:
     return table
 
 
-def pending_path(place: Place) -> Path:
-    """Where the strangers of this boot are."""
-    return place.root / f"pending.{directory.boot_id()}"
-
-
-def remove(path: Path) -> str:
-    """The remedy for what the next check makes anew."""
-    return run("rm", "-r", str(path))
-
-
-def _root(place: Place) -> None:
-    make = place.run("init")
+def root_status(place: Place) -> os.stat_result:
+    """The directory of the store; Trouble where there is none."""
     try:
         status = place.root.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise Trouble(wrong(f"there is no directory {place.root}", make)) from None
+        raise Trouble(wrong(f"there is no directory {place.root}", place.run("init"))) from None
     if not stat.S_ISDIR(status.st_mode):
         raise Trouble(wrong(f"there is no directory {place.root}: it is something else", "name another with --store"))
+    return status
 
 
-def _current(place: Place) -> int:
-    """The number that the link names. Where the link is gone, init would begin anew and remove what there is."""
+def current(place: Place) -> int:
+    """The number that the link names. Trouble where it is gone: init would then begin anew and remove what there is."""
+    root_status(place)
     try:
         return directory.current_number(place.root)
     except StoreError as error:
@@ -89,16 +82,32 @@ def _current(place: Place) -> int:
     raise Trouble(wrong(what, f"link it to the one that was in force, {_names(there)}; fastgrey init would remove all"))
 
 
+def pending_path(place: Place) -> Path:
+    """Where the strangers of this boot are."""
+    return place.root / f"pending.{directory.boot_id()}"
+
+
+def remove(path: Path) -> str:
+    """The remedy for what the next check makes anew."""
+    return run("rm", "-r", str(path))
+
+
 def _names(numbers: list[int]) -> str:
     return " or ".join(directory.generation_name(number) for number in numbers[-2:])
 
 
 def _lock_file(place: Place, path: Path) -> None:
-    """Opening makes a missing lock file anew; doctor changes nothing."""
+    """Opening makes a missing or cut lock file anew; doctor changes nothing."""
     file = path / "lock.mdb"
-    if not os.path.lexists(file):
-        raise Trouble(doubt(f"there is no {file}, so what is in the table was not looked at; the next check makes it",
-                            place.run("stats")))
+    try:
+        size = file.stat().st_size
+    except FileNotFoundError:
+        size = 0
+    except OSError:
+        size = LEAST_LOCK_FILE
+    if size < LEAST_LOCK_FILE and not file.is_dir():
+        raise Trouble(doubt(f"{file} is missing or cut short, so what is in the table was not looked at; the next check "
+                            "makes it anew", place.run("stats")))
     regular_file(file, remove(file))
 
 

@@ -22,6 +22,7 @@ MEGABYTE = 1 << 20
 
 def file_system(place: Place) -> Iterator[Finding]:
     """Its kind, whether it can be written to, and its inodes."""
+    layout.root_status(place)
     root, (mount, kind) = place.root, _mounted(place.root)
     found = os.statvfs(root)
     if kind in NETWORK_FILE_SYSTEMS:

@@ -16,7 +16,7 @@ BOTH = os.R_OK | os.W_OK
 
 def mode(place: Place) -> Iterator[Finding]:
     """The directory itself."""
-    found = stat.S_IMODE(place.root.stat().st_mode)
+    found = stat.S_IMODE(layout.root_status(place).st_mode)
     what, remedy = f"mode {found:o} of {place.root} instead of 2770", run("chmod", "2770", str(place.root))
     if not found & stat.S_ISGID or found & 0o070 != 0o070:
         yield wrong(what, remedy)
@@ -54,7 +54,7 @@ def way_open(user: Account, path: Path, want: int) -> str:
 
 def _used(place: Place) -> list[Want]:
     """What the hook works with, as far as it is there."""
-    places = [place.root / directory.generation_name(directory.current_number(place.root)), layout.pending_path(place)]
+    places = [place.root / directory.generation_name(layout.current(place)), layout.pending_path(place)]
     wants = [(place.root, ALL), (place.root / "stats", BOTH)]
     for path in places:
         wants += [(path, ALL), (path / "data.mdb", BOTH), (path / "lock.mdb", BOTH)]
@@ -62,7 +62,7 @@ def _used(place: Place) -> list[Want]:
 
 
 def _by_group(place: Place) -> Iterator[Finding]:
-    group = place.root.stat().st_gid
+    group = layout.root_status(place).st_gid
     for path, want in _used(place):
         status = path.stat()
         if status.st_gid != group:
@@ -78,7 +78,7 @@ def _by_group(place: Place) -> Iterator[Finding]:
 def _remedy(place: Place, user: Account, path: Path, want: int) -> str:
     if path != place.root and place.root not in path.parents:
         return way_open(user, path, want)
-    group = place.root.stat().st_gid
+    group = layout.root_status(place).st_gid
     if group not in user.groups:
         return _join(place, user, group)
     if path.stat().st_gid != group:
@@ -99,7 +99,7 @@ def _join(place: Place, user: Account, group: int) -> str:
 
 
 def _caveat(place: Place, user: Account) -> str:
-    group = place.root.stat().st_gid
+    group = layout.root_status(place).st_gid
     if user.alone or group not in user.groups[1:]:
         return ""
     return (f" by its further group {group_name(group)}, which tcpserver -g and setuidgid take away: then look with "

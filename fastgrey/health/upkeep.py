@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .. import _core, directory
 from ..cli.common import bytes_shown
+from . import layout
 from .finding import Finding, Place, doubt, good
 
 DAY = 86400
@@ -21,10 +22,10 @@ COUNTABLE = 1_000_000
 
 def leftovers(place: Place) -> Iterator[Finding]:
     """Generations that nobody needs, and pending of earlier boots."""
-    if _running(place):
-        yield good("a compaction is running")
+    if pid := running(place):
+        yield good(f"a compaction is running, as process {pid}")
         return
-    paths = directory.leftovers(place.root, directory.current_number(place.root))
+    paths = directory.leftovers(place.root, layout.current(place))
     own = f"pending.{directory.boot_id()}"
     for path in [*paths, *sorted(path for path in place.root.glob("pending.*") if path.name != own)]:
         kind = "an earlier boot" if path.name.startswith("pending.") else "a killed compaction"
@@ -47,8 +48,19 @@ def last_compaction(place: Place, store: _core.Store) -> Iterator[Finding]:
 
 def noting(place: Place, store: _core.Store) -> Iterator[Finding]:
     """Since a compaction that was killed, writers note what they touch."""
-    if store.head()["noting"] and not _running(place):
+    if store.head()["noting"] and not running(place):
         yield doubt("a compaction was killed, and writers go on taking notes for it", place.run("compact"))
+
+
+def running(place: Place) -> int | None:
+    """The process that holds the lock of compaction. Trying the lock could turn away one that begins."""
+    try:
+        number = (place.root / "compaction.lock").stat().st_ino
+        held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return None
+    return next((int(fields[4]) for fields in held
+                 if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(number)), None)
 
 
 def _daily(place: Place) -> str:
@@ -56,17 +68,6 @@ def _daily(place: Place) -> str:
     program = beside if os.access(beside, os.X_OK) else "fastgrey"
     command = shlex.join([program, "compact", "--store", os.path.abspath(place.root)])
     return f"a line for /etc/cron.d/fastgrey: 17 4 * * * root {command}"
-
-
-def _running(place: Place) -> bool:
-    """Whether somebody holds the lock of compaction. Trying the lock could turn away one that begins."""
-    try:
-        number = (place.root / "compaction.lock").stat().st_ino
-        held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    except OSError:
-        return False
-    return any(fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(number) for fields in held
-               if len(fields) > 5)
 
 
 def _span(seconds: int) -> str:

@@ -41,6 +41,8 @@ cdef extern from "lmdb.h" nogil:
     int MDB_NOTFOUND
     int MDB_VERSION_MISMATCH
     int MDB_INVALID
+    int MDB_CORRUPTED
+    int MDB_PAGE_NOTFOUND
     int MDB_MAP_FULL
     int MDB_READERS_FULL
     int MDB_MAP_RESIZED

@@ -19,7 +19,7 @@ import pytest
 import aging
 import fastgrey
 from conftest import BIN, FASTGREY, HOOK, write_lock_held
-from fastgrey import directory, health
+from fastgrey import compaction, directory, health
 from fastgrey.health import isolation, programs
 from machine import NOBODY, fill_up, needs_root, open_the_way, small_disk
 
@@ -233,8 +233,8 @@ MANY = ["delay=0s", "pool_hops=0", "allow_domain_after=0", "allow_client_after=0
 
 
 @pytest.mark.parametrize("harm", [
-    lambda data: os.truncate(data, data.stat().st_size - (data.stat().st_size // 4096 - 20) * 4096),
-    lambda data: os.truncate(data, data.stat().st_size - 4096),
+    lambda data: os.truncate(data, 20 * 4096),
+    lambda data: os.truncate(data, data.stat().st_size - 10 * 4096),
     lambda data: data.write_bytes(data.read_bytes()[:8192] + bytes(data.stat().st_size - 8192)),
     lambda data: data.write_bytes(data.read_bytes()[:8192] + b"\xff" * (data.stat().st_size - 8192)),
     lambda data: data.write_bytes(data.read_bytes()[:8192] + os.urandom(data.stat().st_size - 8192)),
@@ -246,7 +246,7 @@ def test_damage_deep_in_the_table(doctor, make_store, path, harm):
     data = path / "passed.000001" / "data.mdb"
     last = data.stat().st_size // 4096
     with lmdb.open(str(data.parent), readonly=True) as environment:
-        assert environment.info()["last_pgno"] > 100
+        assert environment.info()["last_pgno"] > 40
         os.truncate(data, min(last, environment.info()["last_pgno"] + 1) * 4096)
     assert doctor().status == 0
     harm(data)
@@ -299,26 +299,28 @@ def snapshot(path):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["", "current", "stats", "compaction.lock", "passed.000002", "passed.000002/data.mdb",
                                   "passed.000002/lock.mdb", "PENDING", "PENDING/data.mdb", "PENDING/lock.mdb"])
-def test_whatever_stands_in_a_place(doctor, make_store, run_hook, run_fastgrey, path, pending_path, name, kind):
-    """Findings, an exit status, one document: no traceback, no waiting, and nothing is changed."""
+def test_whatever_stands_in_a_place(make_store, run_hook, path, pending_path, name, kind):
+    """Findings and an exit status: no traceback, no waiting, and nothing is changed."""
     make_store("delay=0s", "pending_size=16M")
     for _ in range(2):
         run_hook()
-    run_fastgrey("compact")
+    compaction.compact(str(path))
     run_hook(client="198.51.100.7")
     file = path / name.replace("PENDING", pending_path.name)
     size = file.stat().st_size
     directory.remove(file)
     KINDS[kind](file, size)
+    if file.is_file():
+        file.chmod(0o660)
     before = snapshot(path)
-    examined = doctor()
+    status = health.status(health.examine(str(path)))
     assert snapshot(path) == before
-    harmless = name == "compaction.lock" or (name.startswith("PENDING") and kind == "missing" and name == "PENDING")
+    harmless = name == "compaction.lock" or (name == "PENDING" and kind == "missing")
     # LMDB makes lock files anew where nobody has them open.
     if name.endswith("lock.mdb") and kind in ("missing", "empty", "zeroes", "garbage", "short", "symlink to nothing"):
-        assert examined.status in (0, 1)
+        assert status in (0, 1)
     else:
-        assert examined.status == (0 if harmless else 2)
+        assert status == (0 if harmless else 2)
 
 
 def test_answer_that_does_not_come(make_store, path, monkeypatch):
@@ -379,7 +381,7 @@ def test_access_of_a_user(doctor, make_store, run_hook, tmp_path, hook, harm, pa
     harm(store)
     assert run_hook(sender="first@first.example", **as_the_user(GROUP)).words == ["accept", "error"]
     follow(the(doctor(*arguments), "wrong", *parts))
-    assert doctor(*arguments).status == 0
+    the(doctor(*arguments), "good", f"nobody:{GROUP} may use the store")
     assert run_hook(sender="second@second.example", **as_the_user(GROUP)).words == ["defer", "new"]
 
 
@@ -675,14 +677,12 @@ def test_reader_of_old_pages(doctor, make_store, path, pending_path, run_hook, r
         store.check(client="192.0.2.1", sender="a@example.org", recipient="b@example.net")
         process = reader(table)
         if part == "pending":
-            for number in range(1100):
+            for number in range(150):
                 store.check(client="192.0.2.1", sender="a@example.org", recipient=f"{number}@example.net")
         else:
-            values = store.head()["settings"]
-            with lmdb.open(str(table), max_dbs=8, sync=False, readonly=False, max_readers=8192) as writer:
-                del values
+            with lmdb.open(str(table), max_dbs=8, sync=False, map_size=1 << 24) as writer:
                 touched = writer.open_db(b"touched")
-                for number in range(1100):
+                for number in range(150):
                     with writer.begin(db=touched, write=True) as txn:
                         txn.put(b"x", str(number).encode())
                 with writer.begin(db=touched, write=True) as txn:
@@ -771,7 +771,7 @@ def test_no_proc(make_store, path):
 # Compaction.
 
 def test_last_compaction(doctor, make_store, run_fastgrey, path):
-    make_store(*MANY, "lifetime=1h")
+    make_store(*MANY, "lifetime=1h", "refresh=1m")
     many(path)
     now = time.time()
     assert "no compaction in 0 hours, 3002 known records, 0 of them expired" in the(doctor(), "good", "known records").what
@@ -861,7 +861,7 @@ def test_records_of_the_future(doctor, make_store, path):
     examined = doctor()
     assert examined.status == 1
     the(examined, "doubt", "3 of 3 known records were last seen later than now")
-    the(examined, "doubt", "1 of 3 strangers were first seen later than now")
+    the(examined, "doubt", "2 of 4 strangers were first seen later than now")
 
 
 # Settings and counters.
