@@ -65,7 +65,7 @@ def root_status(place: Place) -> os.stat_result:
 
 
 def current(place: Place) -> int:
-    """The number that the link names. Trouble where it is gone: init would then begin anew and remove what there is."""
+    """The number that the link names. Trouble where it is gone: init would begin anew and remove what there is."""
     root_status(place)
     try:
         return directory.current_number(place.root)
@@ -106,8 +106,8 @@ def _lock_file(place: Place, path: Path) -> None:
     except OSError:
         size = LEAST_LOCK_FILE
     if size < LEAST_LOCK_FILE and not file.is_dir():
-        raise Trouble(doubt(f"{file} is missing or cut short, so what is in the table was not looked at; the next check "
-                            "makes it anew", place.run("stats")))
+        raise Trouble(doubt(f"{file} is missing or cut short, so what is in the table was not looked at; the next "
+                            "check makes it anew", place.run("stats")))
     regular_file(file, remove(file))
 
 

@@ -22,7 +22,7 @@ COUNTABLE = 1_000_000
 
 def leftovers(place: Place) -> Iterator[Finding]:
     """Generations that nobody needs, and pending of earlier boots."""
-    if pid := running(place):
+    if (pid := running(place)) is not None:
         yield good(f"a compaction is running, as process {pid}")
         return
     paths = directory.leftovers(place.root, layout.current(place))
@@ -48,12 +48,15 @@ def last_compaction(place: Place, store: _core.Store) -> Iterator[Finding]:
 
 def noting(place: Place, store: _core.Store) -> Iterator[Finding]:
     """Since a compaction that was killed, writers note what they touch."""
-    if store.head()["noting"] and not running(place):
+    if store.head()["noting"] and running(place) is None:
         yield doubt("a compaction was killed, and writers go on taking notes for it", place.run("compact"))
 
 
 def running(place: Place) -> int | None:
-    """The process that holds the lock of compaction. Trying the lock could turn away one that begins."""
+    """The process that holds the lock of compaction, 0 for one that this container cannot see.
+
+    Trying the lock could turn away one that begins.
+    """
     try:
         number = (place.root / "compaction.lock").stat().st_ino
         held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]

@@ -70,7 +70,8 @@ def test_nothing_wrong_with_a_new_store(run_fastgrey, make_store, doctor, run_ho
     run_hook()
     examined = doctor()
     assert examined.status == 0
-    for part in ("LMDB 0.9.", "qmail-checkenv", "/proc", "clock", "2770", "free on", "format 1", "2 records pending"):
+    for part in ("in this program", f"in {HOOK}", "qmail-checkenv: version", "/proc", "clock", "2770", "free on",
+                 "format 1", "2 records pending"):
         assert any(part in finding.what for finding in examined.findings)
     text = run_fastgrey("doctor").stdout
     assert text.splitlines()[0] == f"good    {examined.findings[0].what}"
@@ -171,8 +172,8 @@ def test_current_points_astray(doctor, make_store, target):
     store = make_store()
     (store / "current").unlink()
     (store / "current").symlink_to(target)
-    the(doctor(), "wrong", "current points to", target) if target == "passed.000009" else the(doctor(), "wrong", target)
-    assert doctor().status == 2
+    finding = the(doctor(), "wrong", target)
+    assert "backup" in finding.remedy or "passed.000001" in finding.remedy
 
 
 def test_remedy_for_another_on_error(doctor, make_store, run_hook, path):
@@ -449,8 +450,9 @@ def test_remedy_lets_a_user_into_the_group(tmp_path, path, run_hook, hook, group
         fastgrey doctor --store {path} --user hookuser --hook {hook} --json >&2
         fastgrey doctor --store {path} --user hookuser:nogroup --hook {hook} | grep ^wrong
     """
-    done = subprocess.run(["unshare", "-m", "sh", "-c", IN_OWN_ETC, "sh", tmp_path / "etc", "greylist", "sh", "-c", script],
-                          capture_output=True, text=True, timeout=120, env={"PATH": f"{BIN}:{os.environ['PATH']}"})
+    done = subprocess.run(["unshare", "-m", "sh", "-c", IN_OWN_ETC, "sh", tmp_path / "etc", "greylist",
+                           "sh", "-c", script], capture_output=True, text=True, timeout=120,
+                          env={"PATH": f"{BIN}:{os.environ['PATH']}"})
     if done.returncode and "unshare" in done.stderr:
         pytest.skip(done.stderr)
     assert done.returncode == 0, done.stderr
@@ -519,9 +521,8 @@ def test_ordinary_user_about_another(make_store, path, tmp_path, hook):
     open_the_way(tmp_path)
     make_store("pending_size=16M", group=GROUP)
     assert examined_as(NOBODY, [GROUP], str(path), f"daemon:{GROUP}", hook).levels == {"good"}
-    the(examined_as(NOBODY, [GROUP], str(path), "daemon:daemon", hook), "wrong", "daemon:daemon may not", "chgrp -R daemon")
-    the(examined_as(NOBODY, [GROUP], str(path), f"65534:{GROUP}", hook), "doubt", "may write to") if os.stat(
-        hook).st_uid == NOBODY else None
+    outside = examined_as(NOBODY, [GROUP], str(path), "daemon:daemon", hook)
+    the(outside, "wrong", "daemon:daemon may not", "chgrp -R daemon")
 
 
 # The hook and LMDB.
@@ -774,7 +775,8 @@ def test_last_compaction(doctor, make_store, run_fastgrey, path):
     make_store(*MANY, "lifetime=1h", "refresh=1m")
     many(path)
     now = time.time()
-    assert "no compaction in 0 hours, 3002 known records, 0 of them expired" in the(doctor(), "good", "known records").what
+    assert "no compaction in 0 hours, 3002 known records, 0 of them expired" in the(
+        doctor(), "good", "known records").what
     run_fastgrey("compact")
     (path / "passed.000002").stat()
     aging.age(path, path / "none", 7200)
