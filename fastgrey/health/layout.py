@@ -19,13 +19,13 @@ AS_ROOT = "run this as root, or as a user in the group of the store"
 def store(place: Place) -> Iterator[Finding]:
     """The generation in force."""
     name, table = generation(place)
-    yield good(f"{place.root}: {name} is in force and whole, {table.size} bytes")
+    yield good(f"{place.root}: {name} is in force, {table.size} bytes")
 
 
 def strangers(place: Place) -> Iterator[Finding]:
     """Pending of this boot."""
     if (table := pending(place)) is not None:
-        yield good(f"{pending_path(place).name} is whole, {table.size} bytes")
+        yield good(f"{pending_path(place).name} holds what strangers left, {table.size} bytes")
 
 
 def generation(place: Place) -> tuple[str, Table]:

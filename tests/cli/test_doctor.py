@@ -213,13 +213,15 @@ def test_damaged_pending(doctor, make_store, run_hook, path, pending_path, harm)
     assert run_hook(client="203.0.113.7").words == ["defer", "new"]
 
 
-@pytest.mark.parametrize("size", [0, 1, 100, 4096, 8192, 12_288])
-def test_table_cut_short(doctor, make_store, path, size):
+@pytest.mark.parametrize(("size", "what"), [
+    *((size, f"data.mdb is cut short: it has {size} ") for size in (0, 1, 100, 4096, 8192)),
+    # So few pages are missing that they may be ones never written: only reading the table tells.
+    (12_288, "passed is damaged: reading it ended by SIGBUS"),
+])
+def test_table_cut_short(doctor, make_store, path, size, what):
     make_store()
     os.truncate(path / "passed.000001" / "data.mdb", size)
-    examined = doctor()
-    assert examined.status == 2
-    assert any("backup" in finding.remedy for finding in examined.findings if finding.level == "wrong")
+    assert "backup" in the(doctor(), "wrong", what).remedy
 
 
 def many(path):
@@ -235,7 +237,6 @@ MANY = ["delay=0s", "pool_hops=0", "allow_domain_after=0", "allow_client_after=0
 
 @pytest.mark.parametrize("harm", [
     lambda data: os.truncate(data, 20 * 4096),
-    lambda data: os.truncate(data, data.stat().st_size - 10 * 4096),
     lambda data: data.write_bytes(data.read_bytes()[:8192] + bytes(data.stat().st_size - 8192)),
     lambda data: data.write_bytes(data.read_bytes()[:8192] + b"\xff" * (data.stat().st_size - 8192)),
     lambda data: data.write_bytes(data.read_bytes()[:8192] + os.urandom(data.stat().st_size - 8192)),
@@ -615,7 +616,10 @@ def test_writable_hook_is_not_run(doctor, make_store, tmp_path):
 # Readers.
 
 READER = """
-import lmdb, sys
+import fcntl, lmdb, sys
+if len(sys.argv) > 3:
+    lock = open(sys.argv[3], "w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
 environment = lmdb.open(sys.argv[1], readonly=True, max_readers=8192, max_dbs=1)
 kept = [environment.begin() for _ in range(int(sys.argv[2]))]
 print("open", flush=True)
@@ -625,12 +629,12 @@ sys.stdin.read()
 
 @pytest.fixture
 def reader():
-    """Start a process that reads a table, with so many snapshots open."""
+    """Start a process that reads a table, with so many snapshots open, and may hold the lock of compaction."""
     running = []
 
-    def start(table, number=1):
-        process = subprocess.Popen([sys.executable, "-c", READER, str(table), str(number)], stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE)
+    def start(table, number=1, *lock):
+        process = subprocess.Popen([sys.executable, "-c", READER, str(table), str(number), *lock],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         running.append(process)
         assert process.stdout.readline() == b"open\n"
         return process
@@ -669,6 +673,28 @@ def test_many_readers(doctor, make_store, path, reader):
     assert doctor().status == 0
 
 
+def write_150_times(table):
+    with lmdb.open(str(table), max_dbs=8, sync=False, map_size=1 << 24) as writer:
+        touched = writer.open_db(b"touched")
+        for number in range(150):
+            with writer.begin(db=touched, write=True) as txn:
+                txn.put(b"x", str(number).encode())
+        with writer.begin(db=touched, write=True) as txn:
+            txn.delete(b"x")
+
+
+def test_snapshot_of_a_running_compaction_is_not_in_doubt(doctor, make_store, path, reader):
+    make_store("pending_size=16M")
+    with fastgrey.open(path) as store:
+        store.known()
+        process = reader(path / "passed.000001", 1, path / "compaction.lock")
+        (path / "compaction.lock").chmod(0o660)
+        write_150_times(path / "passed.000001")
+        examined = doctor()
+        assert examined.status == 0
+        the(examined, "good", f"a compaction is running, as process {process.pid}")
+
+
 @pytest.mark.parametrize("part", ["passed", "pending"])
 def test_reader_of_old_pages(doctor, make_store, path, pending_path, run_hook, reader, part):
     make_store("pending_size=16M")
@@ -681,13 +707,7 @@ def test_reader_of_old_pages(doctor, make_store, path, pending_path, run_hook, r
             for number in range(150):
                 store.check(client="192.0.2.1", sender="a@example.org", recipient=f"{number}@example.net")
         else:
-            with lmdb.open(str(table), max_dbs=8, sync=False, map_size=1 << 24) as writer:
-                touched = writer.open_db(b"touched")
-                for number in range(150):
-                    with writer.begin(db=touched, write=True) as txn:
-                        txn.put(b"x", str(number).encode())
-                with writer.begin(db=touched, write=True) as txn:
-                    txn.delete(b"x")
+            write_150_times(table)
     finding = the(doctor(), "doubt", f"{part}: process {process.pid} (", "transactions ago")
     assert f"{sys.executable} -c" in finding.what
     follow(finding)
