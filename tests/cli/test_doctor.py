@@ -344,16 +344,6 @@ def test_answer_that_does_not_come(make_store, path, monkeypatch):
 
 # The hook's user.
 
-def cured(doctor, *arguments, steps=12, **options):
-    """Follow the first remedy until there is nothing to say; the findings on the way."""
-    way = []
-    while (examined := doctor(*arguments)).status and len(way) < steps:
-        way.append(next(finding for finding in examined.findings if finding.level != "good"))
-        follow(way[-1], **options)
-    assert doctor(*arguments).status == 0
-    return way
-
-
 @pytest.fixture
 def hook(tmp_path):
     """A hook where every user can reach it."""
