@@ -296,14 +296,3 @@ cdef class Store:
                 environment_close(&self.state.pending)
                 self._raise(fail(&self.state, CANNOT_WRITE, rc))
             return dropped
-
-    def readers(self) -> tuple[int, int]:
-        """Reader slots in use in the generation in force, and how many stale ones were freed just now."""
-        cdef MDB_envinfo info
-        cdef int dead = 0
-        self._usable()
-        with self.lock:
-            self._probe()
-            mdb_reader_check(self.state.passed.env, &dead)
-            mdb_env_info(self.state.passed.env, &info)
-            return info.me_numreaders, dead

@@ -70,9 +70,12 @@ def _change(path: str, values: Values, group: str | None, dry_run: bool) -> tupl
             raise SettingsError(f"--set: the settings of {path} come from {in_force.files[0]}; change them there, then: "
                                 "fastgrey apply")
         after = before | values
-        if after != before and not dry_run:
+        counters = opened.counters()
+        # The page of counters has a copy of on_error, which configure brings into line.
+        astray = counters is not None and counters["defer_on_error"] != bool(after["on_error"])
+        if (after != before or astray) and not dry_run:
             opened.configure(list(after.values()))
-        if opened.counters() is None and not dry_run:
+        if counters is None and not dry_run:
             directory.make_counters(Path(path), bool(after["on_error"]))
             click.echo(f"fastgrey: the page of counters {path}/stats was lost or unusable; counting starts anew",
                        err=True)
