@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import _core, directory
 from ..errors import StoreError
-from . import clock, configuration, isolation, layout, machine, programs, readers, room, sharing, upkeep
+from . import clock, configuration, isolation, layout, machine, programs, readers, room, rules, sharing, upkeep
 from .account import account
 from .finding import Finding, Place, Trouble, doubt, wrong
 
@@ -37,6 +37,7 @@ LOOKS_INSIDE: tuple[LookInside, ...] = (
     configuration.head,
     configuration.settings_hardly_meant,
     configuration.counters,
+    rules.in_force,
     clock.made,
     clock.future_of_passed,
     readers.readers_of_passed,

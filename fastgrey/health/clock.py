@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from .. import _core
+from .. import _core, times
 from .finding import Finding, Place, doubt, good, wrong
 
 SYNCHRONISED = "/run/systemd/timesync/synchronized"
@@ -17,14 +17,14 @@ SET = "set the clock, and let a time service keep it"
 def clock(place: Place) -> Iterator[Finding]:
     """What it says. Whether somebody keeps it is not always known to the kernel, so that is no more than a hint."""
     kept = _core.clock_synchronised() or os.path.exists(SYNCHRONISED)
-    yield good(f"the clock says {_date(int(time.time()))}, {'' if kept else 'not '}known to be synchronised")
+    yield good(f"the clock says {times.date(int(time.time()))}, {'' if kept else 'not '}known to be synchronised")
 
 
 def made(place: Place, store: _core.Store) -> Iterator[Finding]:
     """A store cannot be older than itself."""
     then = store.head()["made"]
     if then > time.time() + SLACK:
-        yield wrong(f"the clock stands before the making of the store, {_date(then)}", SET)
+        yield wrong(f"the clock stands before the making of the store, {times.date(then)}", SET)
 
 
 def future_of_passed(place: Place, store: _core.Store) -> Iterator[Finding]:
@@ -43,7 +43,3 @@ def _future(store: _core.Store, pending: bool, what: str) -> Iterator[Finding]:
     looked, ahead = _core.count_after(store, pending, int(time.time()) + SLACK, SAMPLE)
     if ahead:
         yield doubt(f"{ahead} of {looked} {what}", f"if the clock is wrong now, {SET}; if it was, let time pass")
-
-
-def _date(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .. import _core, settings
+from .. import _core, policy, settings
 from .finding import Finding, Place, doubt, good, run, wrong
 
 # Now and then a client sends an address that cannot be used; more than one check in so many is more than that.
@@ -18,7 +18,7 @@ def head(place: Place, store: _core.Store) -> Iterator[Finding]:
 def settings_hardly_meant(place: Place, store: _core.Store) -> Iterator[Finding]:
     """Settings that are allowed and hardly meant."""
     for text in settings.doubts(_settings(store)):
-        yield doubt(text, "change it with: fastgrey init --set")
+        yield doubt(text, change(store))
 
 
 def counters(place: Place, store: _core.Store) -> Iterator[Finding]:
@@ -28,13 +28,19 @@ def counters(place: Place, store: _core.Store) -> Iterator[Finding]:
         remedy = place.run("init")
         if file.is_dir():
             remedy = f"{run('rm', '-r', str(file))} && {remedy.removeprefix('run: ')}"
-        yield wrong(f"the page of counters {file} is missing or damaged", remedy)
+        yield wrong(f"the page of counters {file} is missing, damaged or of another version", remedy)
         return
     on_error = _settings(store)["on_error"]
     if page["defer_on_error"] != bool(on_error):
         yield wrong("the page of counters has another on_error than the settings",
                     place.run("init", "--set", f"on_error={settings.BY_NAME['on_error'].show(on_error)}"))
-    yield from _events(page["events"], page["verdicts"])
+    yield from _events(page["events"], page["verdicts"], change(store, "raise pending_size"))
+
+
+def change(store: _core.Store, what: str = "change it") -> str:
+    """The remedy that is a change of a setting: where the settings of this store are kept."""
+    files = policy.in_force(store).files
+    return f"{what} in {files[0]}, then: fastgrey apply" if files else f"{what} with: fastgrey init --set NAME=VALUE"
 
 
 def strangers(place: Place, store: _core.Store) -> Iterator[Finding]:
@@ -44,8 +50,7 @@ def strangers(place: Place, store: _core.Store) -> Iterator[Finding]:
     yield good(f"{records} records pending in {len(partitions)} partitions")
 
 
-def _events(events: dict[str, int], verdicts: dict[str, int]) -> Iterator[Finding]:
-    larger = "raise pending_size with: fastgrey init --set pending_size=SIZE"
+def _events(events: dict[str, int], verdicts: dict[str, int], larger: str) -> Iterator[Finding]:
     for name, remedy in (("partitions given up", larger), ("not recorded", larger),
                          ("not refreshed", "look for write errors in the log of the hook")):
         if events[name]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import _core, directory
+from .. import _core, directory, times
 from ..cli.common import bytes_shown
 from . import layout
 from .finding import Finding, Place, doubt, good
@@ -36,9 +36,9 @@ def leftovers(place: Place) -> Iterator[Finding]:
 def last_compaction(place: Place, store: _core.Store) -> Iterator[Finding]:
     """The link is as old as the generation in force."""
     age = max(0, int(time.time() - (place.root / "current").lstat().st_mtime))
-    when = f"last compaction {_span(age)} ago"
+    when = f"last compaction {times.span(age)} ago"
     if store.head()["generation"] == directory.generation_name(1):
-        when = f"no compaction in {_span(age)}"
+        when = f"no compaction in {times.span(age)}"
     known = sum(store.known().values())
     what = f"{when}, {known} known records"
     if known <= COUNTABLE:
@@ -71,8 +71,3 @@ def _daily(place: Place) -> str:
     program = beside if os.access(beside, os.X_OK) else "fastgrey"
     command = shlex.join([program, "compact", "--store", os.path.abspath(place.root)])
     return f"a line for /etc/cron.d/fastgrey: 17 4 * * * root {command}"
-
-
-def _span(seconds: int) -> str:
-    days, rest = divmod(seconds, DAY)
-    return f"{days} days" if days else f"{rest // 3600} hours"

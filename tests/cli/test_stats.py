@@ -127,9 +127,10 @@ def test_watch_in_a_pipe(busy, run_fastgrey):
 
 
 def start(path, *arguments):
-    """Start a watch whose output is a pipe."""
+    """Start a watch whose output is a pipe. It hears an interrupt also where these tests run in the background."""
     return subprocess.Popen([FASTGREY, "stats", "--watch", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, env={"FASTGREY_STORE": str(path), "PATH": os.environ["PATH"]})
+                            text=True, env={"FASTGREY_STORE": str(path), "PATH": os.environ["PATH"]},
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def test_watch_sees_what_happens(busy, run_hook):
