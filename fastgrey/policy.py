@@ -195,8 +195,9 @@ def apply(store: _core.Store, policy: Policy) -> int:
         number = store.configure([policy.settings[name] for name in settings_.BY_NAME], record, prepare)
     except OSError as error:
         raise StoreError(f"cannot write {error.filename}: {error.strerror}; the policy in force stays") from None
+    # Only those of earlier policies: another process may be about to put the next one in force.
     for path in root.glob("hits.*"):
-        if path != _hits_path(root, number):
+        if path.suffix[1:].isdigit() and int(path.suffix[1:]) < number:
             path.unlink(missing_ok=True)
     return number
 

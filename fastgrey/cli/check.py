@@ -40,4 +40,6 @@ def check(client: str, sender: str, recipient: str, store: str | None, name: str
         line += f" wait={verdict.wait}"
     if verdict.key:
         line += f" key={verdict.key}"
+    if verdict.rule:
+        line += f" rule={verdict.rule}"
     click.echo(line + (f": {verdict.cause}" if verdict.cause else ""))

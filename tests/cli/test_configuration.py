@@ -66,6 +66,19 @@ def test_apply_says_what_changes(make_store, path, config, run_fastgrey):
     assert in_force(path).number == 2
 
 
+def test_an_expression_means_the_same_in_any_locale(make_store, config, run_fastgrey, run_hook):
+    """Bytes, as in the hook: in UTF-8 the one character would be matched by the one point."""
+    make_store()
+    config('deny_senders = ["/^.@example/", "/^\u00e9.*zz/"]')
+    assert run_fastgrey("apply").returncode == 0
+    for sender, action in (("\u00e9@example.org", "defer"), ("\u00e9\u00e9zz@a.example", "reject"),
+                           ("e@example.org", "reject")):
+        assert run_hook(sender=sender).words[0] == action
+        checked = run_fastgrey("check", "192.0.2.1", sender, "b@example.net", "--dry-run", env={"LC_ALL": "C.UTF-8"})
+        assert checked.stdout.startswith(f"{action} ")
+        assert ("fastgrey.toml:1" in checked.stdout) is (action == "reject")
+
+
 def test_no_rules_any_more(make_store, config, run_fastgrey, run_hook):
     make_store()
     config(RULES, friends="")

@@ -30,3 +30,10 @@ def test_bench():
     report = run("bench/hook.py", "--rounds", "2", "--times", "5", "--known", "20")
     for name in ("known sender", "stranger", "floor of a stranger"):
         assert re.search(rf"^{name} +\d\.\d{{3}} +\d\.\d{{3}}-\d\.\d{{3}} ", report, re.M), report
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_bench_of_rules():
+    report = run("bench/rules.py", "--rounds", "2", "--times", "5", "--rules", "300")
+    for name in ("known sender, the same store", "stranger, 300 rules", "stranger, 30 expressions"):
+        assert re.search(rf"^{name} +\d\.\d{{3}} +\d\.\d{{3}}-\d\.\d{{3}}$", report, re.M), report
