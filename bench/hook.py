@@ -73,7 +73,7 @@ def measure(arguments: argparse.Namespace, directory: Path) -> list[tuple[str, l
     with fastgrey.open(store) as opened:
         opened.check(client="10.0.0.0", sender="again@host.example", recipient="b@example.net")
         newest = opened.partitions()[-1]
-    partition = f"1.{newest['start']:013d}.{newest['length']}"
+    partition = f"2.{newest['start']:013d}.{newest['length']}"
     (pending,) = store.glob("pending.*")
     commands = {
         "empty, once more": ([empty, "x", "y"], None),

@@ -5,17 +5,22 @@ import os
 import threading
 import time as clock
 
-from .errors import ClosedError, CompactionError, ForkedError, StoreError
+from .errors import ClosedError, CompactionError, ForkedError, RequestError, StoreError
 from .verdict import Verdict
 
 include "core/core.pxi"
 include "core/compact.pxi"
+include "core/walk.pxi"
+include "core/amend.pxi"
 
 include "binding/convert.pxi"
 include "binding/functions.pxi"
 include "binding/policy.pxi"
 include "binding/create.pxi"
+include "binding/counters.pxi"
 include "binding/store.pxi"
 include "binding/windows.pxi"
 include "binding/explain.pxi"
 include "binding/copy.pxi"
+include "binding/records.pxi"
+include "binding/health.pxi"

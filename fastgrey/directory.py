@@ -67,7 +67,7 @@ def _create(root: Path, values: dict[str, int], group: int | None) -> None:
     with shared_files():
         root.mkdir(exist_ok=True)
         if os.path.lexists(root / "current"):
-            raise StoreError(f"there is a store at {root} already; change its settings with: fastgrey init --set")
+            raise StoreError(f"there is a store at {root} already; remove it first, or change it with: fastgrey apply")
         foreign = [name.name for name in root.iterdir() if not is_ours(name.name)]
         if foreign:
             raise StoreError(f"{root} holds other files ({foreign[0]}); name an empty or a new directory")

@@ -29,9 +29,23 @@ class EnvelopeError(FastgreyError):
     """An envelope file for replay has a line that cannot be read."""
 
 
+class OutputError(FastgreyError):
+    """A file that was asked for cannot be written."""
+
+
 class CompactionError(FastgreyError):
     """Compaction could not finish; the generation in force is what it was."""
 
 
 class PolicyError(FastgreyError):
     """The configuration or a rule cannot be used; the policy in force stays."""
+
+
+class RequestError(FastgreyError):
+    """What was asked for cannot be meant: an address, a key, or which of them were given."""
+
+    exit_status = 2
+
+
+class RecordError(FastgreyError):
+    """A record that was asked for is not there, or cannot be made under the settings in force."""

@@ -112,7 +112,7 @@ class _Teller:
         if decided:
             count = sum(rule.list == "opt_in" for rule in self.policy.rules)
             return f"the recipient is in none of {count} opt_in rules", {"rules": count}
-        none = f"none of {count} rules decides" if count else "there are no such rules"
+        none = f"none of {count} matches" if count else "there are no such rules"
         return none, {"rules": count}
 
     def _expected(self, number: int) -> tuple[str, dict[str, Any]]:

@@ -39,6 +39,10 @@ class Policy:
     # Of each rule, how often it decided.
     hits: tuple[int, ...] = field(default=(), compare=False)
 
+    def counted(self) -> list[tuple[Rule, int]]:
+        """The rules with their hits, those that decided most first."""
+        return sorted(zip(self.rules, self.hits, strict=True), key=lambda item: -item[1])
+
     def lines(self) -> list[str]:
         """The policy as lines, a setting or a rule each, for people and for comparing."""
         return [*(f"{name} = {value}" for name, value in settings_.show(self.settings).items()),
@@ -191,8 +195,9 @@ def apply(store: _core.Store, policy: Policy) -> int:
         number = store.configure([policy.settings[name] for name in settings_.BY_NAME], record, prepare)
     except OSError as error:
         raise StoreError(f"cannot write {error.filename}: {error.strerror}; the policy in force stays") from None
+    # Only those of earlier policies: another process may be about to put the next one in force.
     for path in root.glob("hits.*"):
-        if path != _hits_path(root, number):
+        if path.suffix[1:].isdigit() and int(path.suffix[1:]) < number:
             path.unlink(missing_ok=True)
     return number
 

@@ -65,6 +65,12 @@ def listing(store: _core.Store) -> list[Window]:
     return [Window(**window) for window in _core.windows(store) if window["until"] >= now]
 
 
+def facts(window: Window) -> dict[str, object]:
+    """A window for JSON; times are UTC (RFC 3339)."""
+    return {"key": window["key"], "opened": times.rfc3339(window["opened"]), "until": times.rfc3339(window["until"]),
+            "one_domain": window["narrow"]}
+
+
 def _find(store: _core.Store, recipient: str, domain: str | None) -> Window | None:
     found = _core.find_window(store, recipient, domain)
     return Window(**found) if found else None

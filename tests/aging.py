@@ -12,7 +12,7 @@ def age(path, pending_path, seconds):
     """Make every record of the store seconds older. Nothing may have the store open meanwhile."""
     _age(path / (path / "current").readlink(), seconds, lambda name: name in KINDS)
     if pending_path.exists():
-        _age(pending_path, seconds, lambda name: name.startswith(b"1."))
+        _age(pending_path, seconds, lambda name: name.startswith(b"2."))
 
 
 def records(directory, wanted=lambda name: True):

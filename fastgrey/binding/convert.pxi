@@ -23,7 +23,8 @@ cdef int request_fill(Request *q, tuple parts, name_trusted, now) except -1:
     q.client, q.name, q.sender, q.recipient = (bytes_span(parts[0]), bytes_span(parts[1]), bytes_span(parts[2]),
                                                bytes_span(parts[3]))
     q.name_trusted = -1 if name_trusted is None else 1 if name_trusted else 0
-    moment = int(clock.time() if now is None else now)
+    q.clock = int(clock.time())
+    moment = q.clock if now is None else int(now)
     # The core knows what is wrong with -1; other numbers may not fit its type.
     q.now = moment if 0 <= moment <= TIME_MAX else -1
     return 0

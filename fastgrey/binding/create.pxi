@@ -55,5 +55,6 @@ def write_counters(path: str, defer_on_error: bool) -> None:
     memcpy(page.magic, b"fgstats\0", 8)
     page.version = COUNTERS_VERSION
     page.defer_on_error = defer_on_error
+    page.made = int(clock.time())
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o660), "wb") as file:
         file.write((<char *>&page)[:sizeof(page)] + bytes(PAGE - sizeof(page)))

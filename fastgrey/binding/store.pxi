@@ -199,28 +199,13 @@ cdef class Store:
                 environment_read_end(&self.state.passed)
 
     def counters(self):
-        """The counters by name; None where there is no usable page of them."""
-        cdef CounterPage *page = self.state.counters
+        """The page of counters; None where there is no usable one.
+
+        totals, and those of every snapshot, are in the order of VERDICTS; verdicts has the same by name, without
+        zeros. waits are counts by WAIT_BOUNDS. snapshots has pairs of Unix time and totals modulo 2**32 by ring.
+        """
         self._usable()
-        if page == NULL:
-            return None
-        verdicts = {}
-        for action in range(3):
-            for reason in range(DENIED + 1):
-                number = fastgrey_counted(&page.slots[action * REASONS + reason])
-                if number:
-                    verdicts[f"{ACTION_NAMES[action]} {REASON_NAMES[reason]}"] = number
-        return {
-            "verdicts": verdicts,
-            "events": {
-                "promoted": fastgrey_counted(&page.slots[COUNT_PROMOTED]),
-                "refreshed": fastgrey_counted(&page.slots[COUNT_REFRESHED]),
-                "not refreshed": fastgrey_counted(&page.slots[COUNT_NOT_REFRESHED]),
-                "not recorded": fastgrey_counted(&page.slots[COUNT_NOT_RECORDED]),
-                "partitions given up": fastgrey_counted(&page.slots[COUNT_GIVEN_UP]),
-            },
-            "defer_on_error": bool(page.defer_on_error),
-        }
+        return None if self.state.counters == NULL else page_read(self.state.counters)
 
     def known(self):
         """Number of known records by kind, the expired ones included."""
@@ -311,14 +296,3 @@ cdef class Store:
                 environment_close(&self.state.pending)
                 self._raise(fail(&self.state, CANNOT_WRITE, rc))
             return dropped
-
-    def readers(self) -> tuple[int, int]:
-        """Reader slots in use in the generation in force, and how many stale ones were freed just now."""
-        cdef MDB_envinfo info
-        cdef int dead = 0
-        self._usable()
-        with self.lock:
-            self._probe()
-            mdb_reader_check(self.state.passed.env, &dead)
-            mdb_env_info(self.state.passed.env, &info)
-            return info.me_numreaders, dead

@@ -1,11 +1,20 @@
 """fastgrey apply."""
 
 import difflib
+from typing import Any
 
 import click
 
 from fastgrey import configuration, directory, policy, settings, times
-from fastgrey.cli.common import config_option, dry_run_option, json_option, print_json, store_option, store_path
+from fastgrey.cli.common import (
+    config_option,
+    counted,
+    dry_run_option,
+    json_option,
+    print_json,
+    store_option,
+    store_path,
+)
 from fastgrey.policy import Policy
 
 
@@ -41,7 +50,7 @@ def apply(config: str | None, store: str | None, dry_run: bool, as_json: bool) -
         _show(facts, before, after, opened.path)
 
 
-def changes(before: Policy, after: Policy) -> dict[str, object]:
+def changes(before: Policy, after: Policy) -> dict[str, Any]:
     """What differs: settings as [old, new] by name, rules that go and that come."""
     old, new = settings.show(before.settings), settings.show(after.settings)
     lines = [{f"{rule.list}: {rule.entry}" for rule in policy_.rules} for policy_ in (before, after)]
@@ -52,7 +61,7 @@ def changes(before: Policy, after: Policy) -> dict[str, object]:
     }
 
 
-def _show(facts: dict[str, object], before: Policy, after: Policy, path: str) -> None:
+def _show(facts: dict[str, Any], before: Policy, after: Policy, path: str) -> None:
     since = "no policy applied yet"
     if before.number:
         since = f"policy {before.number}, applied {times.date(before.applied)}"
@@ -63,8 +72,8 @@ def _show(facts: dict[str, object], before: Policy, after: Policy, path: str) ->
     if not facts["changed"]:
         click.echo(f"{path}: nothing to change ({since})")
         return
-    counts = ", ".join(f"{len(facts[name])} {what}" for name, what in (  # type: ignore[arg-type]
-        ("settings", "settings changed"), ("added", "rules added"), ("removed", "rules removed")))
+    counts = ", ".join(f"{counted(len(facts[name]), thing)} {done}" for name, thing, done in (
+        ("settings", "setting", "changed"), ("added", "rule", "added"), ("removed", "rule", "removed")))
     verb = "would be" if facts["dry_run"] else "is"
     number = f"policy {facts['number']}" if not facts["dry_run"] else "the configuration"
     click.echo(f"{path}: {number} {verb} in force; {counts}")

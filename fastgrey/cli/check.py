@@ -25,6 +25,9 @@ def check(client: str, sender: str, recipient: str, store: str | None, name: str
     """Decide one recipient of one message, as the hook would, and record it.
 
     The null sender is the empty string. With --dry-run nothing is recorded.
+
+    \b
+    Example: fastgrey check 192.0.2.7 a@example.org b@example.net --dry-run
     """
     with directory.open_store(store_path(store)) as opened:
         verdict = opened.check(client=client, sender=sender, recipient=recipient, client_name=name,
@@ -37,4 +40,6 @@ def check(client: str, sender: str, recipient: str, store: str | None, name: str
         line += f" wait={verdict.wait}"
     if verdict.key:
         line += f" key={verdict.key}"
+    if verdict.rule:
+        line += f" rule={verdict.rule}"
     click.echo(line + (f": {verdict.cause}" if verdict.cause else ""))

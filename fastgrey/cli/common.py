@@ -1,7 +1,8 @@
 """What several commands share: options, JSON, tables."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
 
 import click
 
@@ -21,6 +22,23 @@ set_option = click.option(
     "--set", "assignments", metavar="NAME=VALUE", multiple=True, help="A setting, such as delay=5m. Repeatable."
 )
 
+name_option = click.option("--name", metavar="HOST", help="Host name of the client, which is trusted: what is under "
+                           "its name parent goes along.")
+
+# Rows after which the widths of a table's columns are settled.
+TABLE_SAMPLE = 1000
+
+
+def parts_arguments(required: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """CLIENT [SENDER [RECIPIENT]], of which a part not given is '-'. required: CLIENT must be there."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for name in ("recipient", "sender"):
+            command = click.argument(name, default="-")(command)
+        return click.argument("client", **{"required": True} if required else {"default": "-"})(command)
+
+    return decorate
+
 
 def store_path(option: str | None) -> str:
     """The store to use: what --store names, else what the environment names."""
@@ -38,6 +56,20 @@ def print_rows(rows: Iterable[tuple[str, object]]) -> None:
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         click.echo(f"{name:<{width}}  {value}".rstrip())
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Aligned columns under their titles. Rows are printed as they come, so there may be any number of them."""
+    remaining = iter(rows)
+    first = [titles, *islice(remaining, TABLE_SAMPLE)]
+    widths = [max(len(cell) for cell in column) for column in zip(*first, strict=True)]
+    for row in chain(first, remaining):
+        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things: 1 rule, 2 rules."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def bytes_shown(number: int) -> str:

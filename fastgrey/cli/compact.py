@@ -19,6 +19,9 @@ def compact(store: str | None, dry_run: bool, as_json: bool) -> None:
 
     Writes a new generation, verifies it, puts it in force and keeps the one before. With --json, progress and result
     are JSON objects, one a line.
+
+    \b
+    Example: fastgrey compact --dry-run
     """
     path = store_path(store)
     if dry_run:

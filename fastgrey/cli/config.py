@@ -5,7 +5,7 @@ from collections import Counter
 import click
 
 from fastgrey import configuration, reference, settings
-from fastgrey.cli.common import config_option, json_option, print_json, print_rows
+from fastgrey.cli.common import config_option, counted, json_option, print_json, print_rows
 
 
 @click.group()
@@ -32,8 +32,8 @@ def check(config: str | None, as_json: bool) -> None:
         return
     for doubt in found:
         click.echo(f"fastgrey: {doubt}", err=True)
-    click.echo(f"{policy.files[0]}: good; {len(policy.files)} files, {len(loaded.origins)} settings, "
-               f"{len(policy.rules)} rules")
+    click.echo(f"{policy.files[0]}: good; {counted(len(policy.files), 'file')}, "
+               f"{counted(len(loaded.origins), 'setting')}, {counted(len(policy.rules), 'rule')}")
 
 
 @config.command()

@@ -46,7 +46,7 @@ def expect(recipient: str | None, domain: str | None, duration: str | None, clos
         else:
             done = windows.open_window(opened, recipient or "", domain, duration or "", dry_run)
     if as_json:
-        print_json({"done": "close" if close else "open", "dry_run": dry_run} | facts(done))
+        print_json({"done": "close" if close else "open", "dry_run": dry_run} | windows.facts(done))
         return
     would = "would be " if dry_run else ""
     if close:
@@ -57,15 +57,9 @@ def expect(recipient: str | None, domain: str | None, duration: str | None, clos
                + (f"; key={done['key'][:12]}" if done["key"] else ""))
 
 
-def facts(window: Window) -> dict[str, object]:
-    """A window for JSON."""
-    return {"key": window["key"], "opened": times.rfc3339(window["opened"]), "until": times.rfc3339(window["until"]),
-            "one_domain": window["narrow"]}
-
-
 def _list(found: list[Window], as_json: bool) -> None:
     if as_json:
-        print_json([facts(window) for window in found])
+        print_json([windows.facts(window) for window in found])
         return
     now = int(time.time())
     for window in found:

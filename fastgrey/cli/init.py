@@ -32,6 +32,9 @@ def init(store: str | None, assignments: tuple[str, ...], group: str | None, dry
 
     On an existing store everything that is remembered stays; only the settings named with --set change. Once a
     configuration was applied, settings are changed there.
+
+    \b
+    Example: fastgrey init --group fastgrey
     """
     path = store_path(store)
     values = settings.parse_assignments(assignments)
@@ -63,15 +66,19 @@ def _change(path: str, values: Values, group: str | None, dry_run: bool) -> tupl
     with directory.open_store(path) as opened:
         in_force = policy.in_force(opened)
         before = in_force.settings
-        if values and in_force.files:
+        after = before | values
+        if after != before and in_force.files:
             raise SettingsError(f"--set: the settings of {path} come from {in_force.files[0]}; change them there, then: "
                                 "fastgrey apply")
-        after = before | values
-        if after != before and not dry_run:
+        counters = opened.counters()
+        # The page of counters has a copy of on_error, which configure brings into line.
+        astray = counters is not None and counters["defer_on_error"] != bool(after["on_error"])
+        if (after != before or astray) and not dry_run:
             opened.configure(list(after.values()))
-        if opened.counters() is None and not dry_run:
+        if counters is None and not dry_run:
             directory.make_counters(Path(path), bool(after["on_error"]))
-            click.echo(f"fastgrey: the page of counters {path}/stats was lost; counting starts anew", err=True)
+            click.echo(f"fastgrey: the page of counters {path}/stats was lost or unusable; counting starts anew",
+                       err=True)
     return before, after
 
 

@@ -1,6 +1,7 @@
 """Entry point: finds the command, turns every expected error into one line and an exit status."""
 
 import importlib
+import keyword
 import sys
 
 import click
@@ -16,8 +17,12 @@ COMMANDS = {
     "check": "Decide one recipient of one message, as the hook would.",
     "replay": "Decide the envelopes of a file, each at its own time.",
     "compact": "Drop what expired and pack the rest, while hooks run.",
-    "stats": "Show counters, numbers of records and sizes.",
+    "stats": "Show what was decided, lately and since the start; records and sizes.",
     "doctor": "Look for what is wrong with a store and say what to do.",
+    "list": "Show how many records there are, or which.",
+    "show": "Show the records under a key of the log.",
+    "forget": "Remove records, so that what they let pass is a stranger again.",
+    "pass": "Make a client, sender domain, triplet or pair known now.",
 }
 
 
@@ -30,7 +35,9 @@ class Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"fastgrey.cli.{name}"), name)
+        # A module cannot be called `pass`.
+        module = f"{name}_" if keyword.iskeyword(name) else name
+        command: click.Command = getattr(importlib.import_module(f"fastgrey.cli.{module}"), module)
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:

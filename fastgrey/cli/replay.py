@@ -29,6 +29,9 @@ def replay(file: str, store: str | None, assignments: tuple[str, ...], config: s
 
     FILE is tab-separated with a header line that names the columns time, client_ip, client_name, sender and
     recipient; '-' is standard input. --set and --config apply to the throw-away store only, --set over --config.
+
+    \b
+    Example: fastgrey replay envelopes.tsv --set delay=10m --jsonl
     """
     if store and (assignments or config):
         raise click.UsageError("--set and --config go with the throw-away store; a store has settings of its own")

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset, strcmp, strcpy, strlen, strncmp
 
+from fastgrey.includes.atomic cimport *
 from fastgrey.includes.lmdb cimport *
 from fastgrey.includes.posix cimport *
 from fastgrey.includes.xxhash cimport *
@@ -18,6 +19,7 @@ include "head.pxi"
 include "envelope.pxi"
 include "key.pxi"
 include "counters.pxi"
+include "rings.pxi"
 include "environment.pxi"
 include "regexes.pxi"
 include "store.pxi"

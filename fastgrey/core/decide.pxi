@@ -110,7 +110,7 @@ cdef int decide_pending(StoreState *s, const Request *q, const Envelope *e, Verd
         defer(s, v, NEW, delay)
         return NO_FAULT
     if not q.dry:
-        fault = promote(s, e, q.now, &reason)
+        fault = promote(s, e, q.now, p.first if p.first >= 0 else p.pair_first, &reason)
         if fault != NO_FAULT:
             return fault
     answer(v, ACCEPT, reason, 0)
@@ -133,6 +133,6 @@ cdef void decide(StoreState *s, const Request *q, VerdictState *v) noexcept nogi
     if fault != NO_FAULT:
         decide_error(s, v, fault)
     if not q.dry:
-        count(s, v.action * REASONS + v.reason)
+        count_verdict(s, v, q.clock)
 
 

@@ -2,6 +2,8 @@
 
 cdef struct Request:
     int64_t now
+    # The clock of the machine, for the counters: now is another time where one was given.
+    int64_t clock
     Span client
     Span name
     Span sender

@@ -56,7 +56,7 @@ cdef void leave() noexcept nogil:
 
 cdef void leave_faulty(int fault) noexcept nogil:
     decide_error(&hook.store, &hook.verdict, fault)
-    count(&hook.store, hook.verdict.action * REASONS + hook.verdict.reason)
+    count_verdict(&hook.store, &hook.verdict, hook.request.clock)
     leave()
 
 
@@ -167,7 +167,8 @@ cdef public int main(int argc, char **argv) noexcept nogil:
     q.name_trusted = -1
     # Through the kernel's shared page it would be quicker, but for the faults of mapping that page for one call.
     syscall(SYS_clock_gettime, CLOCK_REALTIME, &clock)
-    q.now = clock.tv_sec
+    q.clock = clock.tv_sec
+    q.now = q.clock
     if argc > 1:
         q.sender = span(argv[1], strlen(argv[1]))
     if argc > 2:

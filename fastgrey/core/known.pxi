@@ -1,7 +1,7 @@
 # What was earned: looking up, refreshing and promoting known records.
 
 cdef int known_get(StoreState *s, MDB_txn *txn, int kind, unsigned char *key, uint64_t *record) noexcept nogil:
-    """The record, 0 where there is none (no record is 0: its count is at least 1)."""
+    """The record, 0 where there is none (no known record is 0: its count is at least 1)."""
     cdef MDB_val k, v
     cdef int rc
     k.mv_data = key
@@ -13,23 +13,30 @@ cdef int known_get(StoreState *s, MDB_txn *txn, int kind, unsigned char *key, ui
     return 0 if rc == MDB_NOTFOUND else rc
 
 
-cdef int known_put(StoreState *s, MDB_txn *txn, int kind, unsigned char *key, uint64_t record) noexcept nogil:
+cdef int known_note(StoreState *s, MDB_txn *txn, int kind, const unsigned char *key) noexcept nogil:
+    """While a compaction copies, note a key that was written or removed, so that it follows."""
     cdef MDB_val k, v
     cdef unsigned char name[KEY_SIZE + 1]
+    if not s.head.noting:
+        return 0
+    name[0] = <unsigned char>kind
+    memcpy(name + 1, key, KEY_SIZE)
+    k.mv_data = name
+    k.mv_size = KEY_SIZE + 1
+    v.mv_data = name
+    v.mv_size = 0
+    return mdb_put(txn, s.touched, &k, &v, 0)
+
+
+cdef int known_put(StoreState *s, MDB_txn *txn, int kind, unsigned char *key, uint64_t record) noexcept nogil:
+    cdef MDB_val k, v
     cdef int rc
     k.mv_data = key
     k.mv_size = KEY_SIZE
     v.mv_data = &record
     v.mv_size = sizeof(uint64_t)
     rc = mdb_put(txn, s.known[kind], &k, &v, 0)
-    if rc == 0 and s.head.noting:
-        name[0] = <unsigned char>kind
-        memcpy(name + 1, key, KEY_SIZE)
-        k.mv_data = name
-        k.mv_size = KEY_SIZE + 1
-        v.mv_size = 0
-        rc = mdb_put(txn, s.touched, &k, &v, 0)
-    return rc
+    return known_note(s, txn, kind, key) if rc == 0 else rc
 
 
 cdef inline bint is_alive(StoreState *s, uint64_t record, int64_t now) noexcept nogil:
@@ -110,14 +117,15 @@ cdef int refresh(StoreState *s, Match *m, int64_t now) noexcept nogil:
     return fail(s, UNSTABLE, 0)
 
 
+cdef uint64_t promoted(StoreState *s, uint64_t record, int64_t now) noexcept nogil:
+    """A record seen now and with a promotion more. A dead one starts again at one."""
+    return record_pack(later(now, record_time(record)), record_count(record) + 1 if is_alive(s, record, now) else 1)
+
+
 cdef int promote_one(StoreState *s, MDB_txn *txn, int kind, unsigned char *key, int64_t now) noexcept nogil:
     cdef uint64_t record
     cdef int rc = known_get(s, txn, kind, key, &record)
-    if rc != 0:
-        return rc
-    if is_alive(s, record, now):
-        return known_put(s, txn, kind, key, record_pack(later(now, record_time(record)), record_count(record) + 1))
-    return known_put(s, txn, kind, key, record_pack(later(now, record_time(record)), 1))
+    return known_put(s, txn, kind, key, promoted(s, record, now)) if rc == 0 else rc
 
 
 cdef int promote_all(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t now, bint pool) noexcept nogil:
@@ -141,8 +149,9 @@ cdef int promote_all(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t now
     return rc
 
 
-cdef int promote(StoreState *s, const Envelope *e, int64_t now, int *reason) noexcept nogil:
-    """Make the request known. Where another check has made it known meanwhile, count nothing and take its reason."""
+cdef int promote(StoreState *s, const Envelope *e, int64_t now, int64_t first, int *reason) noexcept nogil:
+    """Make the request known, that was first seen at first. Where another check has made it known meanwhile, count
+    nothing and take its reason."""
     cdef MDB_txn *txn = NULL
     cdef Match m
     cdef int fault, rc, attempt, found
@@ -162,6 +171,6 @@ cdef int promote(StoreState *s, const Envelope *e, int64_t now, int *reason) noe
         fault = passed_commit(s, txn, rc, &again)
         if not again:
             if fault == NO_FAULT:
-                count(s, COUNT_PROMOTED)
+                count_promotion(s, elapsed(now, first))
             return fault
     return fail(s, UNSTABLE, 0)

@@ -1,4 +1,4 @@
-# Time partitions of pending: named databases "1.START.LENGTH" (the format version, then Unix seconds), each with the
+# Time partitions of pending: named databases "2.START.LENGTH" (the format version, then Unix seconds), each with the
 # records first written in that span of time. Expiry drops one whole.
 
 cdef enum:
@@ -58,7 +58,7 @@ cdef int partition_parse(const MDB_val *name, Partition *out) noexcept nogil:
     """-1 where the name is not one of this format version's."""
     cdef const unsigned char *p = <const unsigned char *>name.mv_data
     cdef size_t n = name.mv_size, dot
-    if n < 5 or p[0] != c"1" or p[1] != c".":
+    if n < 5 or p[0] != c"2" or p[1] != c".":
         return -1
     dot = find(p, 2, n, c".")
     if dot == n or read_number(p + 2, dot - 2, &out.start) != 0:
@@ -70,7 +70,7 @@ cdef int partition_parse(const MDB_val *name, Partition *out) noexcept nogil:
 
 cdef void partition_name(int64_t start, int64_t length, char *out) noexcept nogil:
     cdef Text t = text_begin(out, PARTITION_NAME_SIZE)
-    text_add(&t, b"1.")
+    text_add(&t, b"2.")
     # Thirteen digits keep the order of the names the order of the times.
     text_number(&t, start, 13)
     text_add(&t, b".")

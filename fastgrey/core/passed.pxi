@@ -25,7 +25,7 @@ cdef int open_fault(int rc) noexcept nogil:
     if rc == MDB_VERSION_MISMATCH:
         return OTHER_VERSION
     # EBADF: LMDB tried to give an empty file its first pages through a descriptor for reading.
-    if rc == MDB_INVALID or rc == MDB_NOTFOUND or rc == EBADF:
+    if rc == MDB_INVALID or rc == MDB_NOTFOUND or rc == EBADF or rc == MDB_CORRUPTED or rc == MDB_PAGE_NOTFOUND:
         return NOT_A_STORE
     return CANNOT_OPEN
 

@@ -141,7 +141,8 @@ cdef int pending_write(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t n
     for place in range(e.places):
         if rc == 0:
             key_waiting(e, place, s.head.secret, key)
-            rc = pending_put(txn, current, key, record_pack(now, 1))
+            # A pair has a hop at least; 0 tells the triplet from it.
+            rc = pending_put(txn, current, key, record_pack(now, 0))
     return rc
 
 
@@ -195,6 +196,8 @@ cdef int pending_record(StoreState *s, const Envelope *e, int64_t now, Pending *
             partitions_close(s, &parts)
         else:
             mdb_txn_abort(txn)
+        if rc == 0 and not pool_passes(s, out, now):
+            count(s, COUNT_STRANGERS)
         if rc != MDB_MAP_FULL:
             break
         rc = pending_room(s, attempt, notes)

@@ -209,5 +209,5 @@ cdef void count_hit(StoreState *s, uint64_t number, uint32_t rule) noexcept nogi
         page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, place - place % PAGE)
     close(fd)
     if page != MAP_FAILED:
-        fastgrey_count(<unsigned long *>(<char *>page + place % PAGE))
+        fastgrey_add(<uint64_t *>(<char *>page + place % PAGE), 1)
         munmap(page, PAGE)

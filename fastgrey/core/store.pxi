@@ -44,9 +44,26 @@ cdef const char *kind_name(int kind) noexcept nogil:
     return b"pair"
 
 
-cdef inline void count(StoreState *s, int slot) noexcept nogil:
+cdef inline void count(StoreState *s, int event) noexcept nogil:
     if s.counters != NULL:
-        fastgrey_count(&s.counters.slots[slot])
+        fastgrey_add(&s.counters.events[event], 1)
+
+
+cdef inline void count_promotion(StoreState *s, int64_t waited) noexcept nogil:
+    """A stranger came back, so many seconds after its first attempt."""
+    if s.counters != NULL:
+        fastgrey_add(&s.counters.events[COUNT_PROMOTED], 1)
+        fastgrey_add(&s.counters.events[COUNT_WAITED], <uint64_t>waited)
+        fastgrey_add(&s.counters.waits[wait_bucket(waited)], 1)
+
+
+cdef inline void count_verdict(StoreState *s, const VerdictState *v, int64_t clock) noexcept nogil:
+    """Count a check that was made when the clock of the machine said so, be its own time another one."""
+    cdef int way = verdict_way(v.action, v.reason)
+    if s.counters != NULL:
+        # Before the rings are looked at: where the first touch of the page is a write, one fault does.
+        fastgrey_add(&s.counters.totals[way], 1)
+        rings_keep(s.counters, way, clock)
 
 
 cdef inline int fail(StoreState *s, int fault, int error) noexcept nogil:

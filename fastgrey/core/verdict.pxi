@@ -21,7 +21,6 @@ cdef enum Reason:
     NEW = 12
     EARLY = 13
     DENIED = 14
-    REASONS = 16
 
 # A fault is what keeps a decision from being made. Every one has a line in fault_text and fault_remedy.
 cdef enum Fault:

@@ -20,6 +20,7 @@ cdef extern from "lmdb.h" nogil:
     ctypedef struct MDB_envinfo:
         size_t me_mapsize
         size_t me_last_pgno
+        size_t me_last_txnid
         unsigned int me_maxreaders
         unsigned int me_numreaders
 
@@ -41,6 +42,8 @@ cdef extern from "lmdb.h" nogil:
     int MDB_NOTFOUND
     int MDB_VERSION_MISMATCH
     int MDB_INVALID
+    int MDB_CORRUPTED
+    int MDB_PAGE_NOTFOUND
     int MDB_MAP_FULL
     int MDB_READERS_FULL
     int MDB_MAP_RESIZED
@@ -58,6 +61,8 @@ cdef extern from "lmdb.h" nogil:
     int mdb_env_set_maxreaders(MDB_env *env, unsigned int readers)
     int mdb_env_set_maxdbs(MDB_env *env, MDB_dbi dbs)
     int mdb_reader_check(MDB_env *env, int *dead)
+    ctypedef int (*MDB_msg_func)(const char *message, void *context)
+    int mdb_reader_list(MDB_env *env, MDB_msg_func tell, void *context)
 
     int mdb_txn_begin(MDB_env *env, MDB_txn *parent, unsigned int flags, MDB_txn **txn)
     size_t mdb_txn_id(MDB_txn *txn)

@@ -94,11 +94,3 @@ cdef extern from "time.h" nogil:
 cdef extern from "arpa/inet.h" nogil:
     int AF_INET, AF_INET6
     int inet_pton(int family, const char *text, void *out)
-
-cdef extern from *:
-    """
-    #define fastgrey_count(slot) __atomic_fetch_add((slot), 1, __ATOMIC_RELAXED)
-    #define fastgrey_counted(slot) __atomic_load_n((slot), __ATOMIC_RELAXED)
-    """
-    void fastgrey_count(unsigned long *slot) nogil
-    unsigned long fastgrey_counted(unsigned long *slot) nogil

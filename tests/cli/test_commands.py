@@ -2,17 +2,14 @@
 
 import json
 import os
-import pty
-import select
-import subprocess
 import time
 
 import pytest
 
 import fastgrey
-from conftest import FASTGREY
+from terminal import on_terminal
 
-COMMANDS = ["init", "check", "replay", "compact", "stats", "doctor"]
+COMMANDS = ["init", "check", "replay", "compact", "stats", "doctor", "list", "show", "forget", "pass"]
 HEADER = "time\tclient_ip\tclient_name\tsender\trecipient\tlabel\n"
 
 
@@ -150,54 +147,6 @@ def test_stats(run_fastgrey, run_hook, make_store, path):
         assert part in text
 
 
-def test_doctor_finds_nothing_wrong_with_a_new_store(run_fastgrey, make_store):
-    make_store()
-    done = run_fastgrey("doctor")
-    assert done.returncode == 0
-    assert "wrong" not in done.stdout
-    assert "LMDB 0.9." in done.stdout
-    assert "qmail-checkenv" in done.stdout
-
-
-@pytest.mark.parametrize(("harm", "what", "remedy"), [
-    (lambda store: store.chmod(0o755), "mode 755", "chmod 2770"),
-    (lambda store: (store / "current").unlink(), "current", "fastgrey init"),
-    (lambda store: (store / "stats").write_bytes(b"x"), "counters", "fastgrey init"),
-    (lambda store: (store / "passed.000001" / "data.mdb").write_bytes(b""), "not a fastgrey store", "backup"),
-    (lambda store: store.rename(store.with_name("away")), "no directory", "fastgrey init"),
-])
-def test_doctor_says_what_is_wrong(run_fastgrey, make_store, harm, what, remedy):
-    harm(make_store())
-    done = run_fastgrey("doctor")
-    assert done.returncode == 1
-    wrong = [line for line in done.stdout.splitlines() if line.startswith("wrong")]
-    assert any(what in line and remedy in line for line in wrong), done.stdout
-    findings = json.loads(run_fastgrey("doctor", "--json").stdout)["findings"]
-    assert any(finding["level"] == "wrong" for finding in findings)
-
-
-def test_doctor_s_remedy_for_lost_counters_works(run_fastgrey, run_hook, make_store):
-    store = make_store("on_error=defer")
-    (store / "stats").unlink()
-    assert run_fastgrey("doctor").returncode == 1
-    assert run_fastgrey("init").returncode == 0
-    assert run_fastgrey("doctor").returncode == 0
-    run_hook()
-    assert json.loads(run_fastgrey("stats", "--json").stdout)["verdicts"] == {"defer new": 1}
-    (store / "current").unlink()
-    assert run_hook().words == ["defer", "error"]
-
-
-def test_doctor_in_doubt(run_fastgrey, make_store, run_hook):
-    make_store("retry_window=1m")
-    run_hook(client="x")
-    done = run_fastgrey("doctor")
-    assert done.returncode == 0
-    doubts = [line for line in done.stdout.splitlines() if line.startswith("doubt")]
-    assert any("no retry can ever pass" in line for line in doubts)
-    assert any("1 checks ended as error" in line for line in doubts)
-
-
 def test_damaged_store_ends_a_command_with_one_line(run_fastgrey, make_store):
     store = make_store("delay=0s", "pool_hops=0", "allow_domain_after=0", "allow_client_after=0")
     with fastgrey._core.Store(str(store), throw_away=True) as opened:
@@ -290,27 +239,6 @@ def test_replay_uses_no_store_unless_one_is_named(run_fastgrey, run_hook, make_s
     assert row["wait"] == 7
     with fastgrey.open(path) as store:
         assert store.counters()["verdicts"] == {"defer new": 1}
-
-
-def on_terminal(arguments, path):
-    """Run a command with a terminal as standard error; what it wrote there."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen([FASTGREY, *arguments], stdout=subprocess.DEVNULL, stderr=slave,
-                               env={"FASTGREY_STORE": str(path), "TERM": "xterm", "PATH": os.environ["PATH"]})
-    os.close(slave)
-    text = b""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if select.select([master], [], [], 0.1)[0]:
-            try:
-                text += os.read(master, 65536)
-            except OSError:
-                break
-        elif process.poll() is not None:
-            break
-    os.close(master)
-    assert process.wait(60) == 0
-    return text.decode()
 
 
 def test_progress_on_a_terminal(make_store, run_hook, path, tmp_path):

@@ -30,7 +30,7 @@ def test_apply_and_its_rules_in_the_hook(make_store, config, run_fastgrey, run_h
     main = config(RULES, friends="# friends\nexample.com  # all of them\n")
     done = run_fastgrey("apply")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "policy 1 is in force; 1 settings changed, 3 rules added, 0 rules removed" in done.stdout
+    assert "policy 1 is in force; 1 setting changed, 3 rules added, 0 rules removed" in done.stdout
     for sender, words, place in (
         ("friend@example.org", ["accept", "allowed"], f"{main}:4"),
         ("x@mail.example.com", ["accept", "allowed"], f"{main.parent}/friends:2"),
@@ -64,6 +64,19 @@ def test_apply_says_what_changes(make_store, path, config, run_fastgrey):
     again = run_fastgrey("apply")
     assert "nothing to change (policy 2" in again.stdout
     assert in_force(path).number == 2
+
+
+def test_an_expression_means_the_same_in_any_locale(make_store, config, run_fastgrey, run_hook):
+    """Bytes, as in the hook: in UTF-8 the one character would be matched by the one point."""
+    make_store()
+    config('deny_senders = ["/^.@example/", "/^\u00e9.*zz/"]')
+    assert run_fastgrey("apply").returncode == 0
+    for sender, action in (("\u00e9@example.org", "defer"), ("\u00e9\u00e9zz@a.example", "reject"),
+                           ("e@example.org", "reject")):
+        assert run_hook(sender=sender).words[0] == action
+        checked = run_fastgrey("check", "192.0.2.1", sender, "b@example.net", "--dry-run", env={"LC_ALL": "C.UTF-8"})
+        assert checked.stdout.startswith(f"{action} ")
+        assert ("fastgrey.toml:1" in checked.stdout) is (action == "reject")
 
 
 def test_no_rules_any_more(make_store, config, run_fastgrey, run_hook):
@@ -164,7 +177,7 @@ def test_check_says_doubts_and_passes(config, run_fastgrey):
     config('refresh = "40d"\nopt_out = ["a.example", "b.example",\n"A.example"]')
     done = run_fastgrey("config", "check")
     assert done.returncode == 0
-    assert "good; 1 files, 1 settings, 3 rules" in done.stdout
+    assert "good; 1 file, 1 setting, 3 rules" in done.stdout
     assert "refresh is not shorter than lifetime" in done.stderr
     assert "fastgrey.toml:3: opt_out: 'A.example' stands in" in done.stderr
     assert len(json.loads(run_fastgrey("config", "check", "--json").stdout)["doubts"]) == 2

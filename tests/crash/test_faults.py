@@ -17,8 +17,7 @@ import aging
 import fastgrey
 from conftest import HOOK, write_lock_held
 from fastgrey import directory
-
-NOBODY = 65534
+from machine import as_nobody, fill_up, needs_root, open_the_way, small_disk
 
 
 def assert_fault(result, on_error, *parts):
@@ -115,7 +114,7 @@ def test_other_format_version(store, on_error, run_hook):
         meta = environment.open_db(b"meta")
         with environment.begin(db=meta, write=True) as txn:
             head = txn.get(b"head")
-            txn.put(b"head", head[:8] + struct.pack("=I", 2) + head[12:])
+            txn.put(b"head", head[:8] + struct.pack("=I", 1) + head[12:])
     assert_fault(run_hook(), on_error, "another format version", str(store))
     with pytest.raises(fastgrey.StoreError, match="another format version"):
         fastgrey.open(store)
@@ -189,14 +188,6 @@ def test_counters_are_not_needed(make_store, run_hook, how):
     assert run_hook().words == ["defer", "new"]
 
 
-def as_nobody(*groups):
-    """Options of subprocess that make the child an ordinary user in these groups."""
-    return {"user": NOBODY, "group": NOBODY, "extra_groups": list(groups)}
-
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
-
-
 @needs_root
 def test_user_outside_the_group(store, run_hook, tmp_path):
     open_the_way(tmp_path)
@@ -211,12 +202,6 @@ def test_store_that_may_only_be_read(store, on_error, run_hook, tmp_path):
         if not entry.is_symlink():
             entry.chmod(0o755 if entry.is_dir() else 0o644)
     assert_fault(run_hook(**as_nobody()), "accept", "Permission denied")
-
-
-def open_the_way(tmp_path):
-    """Let every user pass through the directories of the test."""
-    for parent in [tmp_path, *tmp_path.parents][:3]:
-        parent.chmod(parent.stat().st_mode | 0o055)
 
 
 @needs_root
@@ -250,28 +235,6 @@ def test_pending_made_by_root_serves_the_group(make_store, run_hook, tmp_path):
     make_store(group=12_345)
     assert run_hook(umask=0o077).words == ["defer", "new"]
     assert run_hook(**as_nobody(12_345)).words == ["defer", "early"]
-
-
-@contextlib.contextmanager
-def small_disk(place, size):
-    """A file system of so many bytes; skips where none can be mounted."""
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount: {done.stderr.decode()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill_up(file):
-    """Write until nothing more fits."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
-    with contextlib.suppress(OSError):
-        while True:
-            os.write(descriptor, b"x" * 4096)
-    os.close(descriptor)
 
 
 @needs_root

@@ -11,10 +11,10 @@ import lmdb.verify
 
 import aging
 import fastgrey
+import page
 from fastgrey import compaction, directory, settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-README = DOCS.parent / "README.md"
 HEAD = struct.Struct("=8sIIQQQqQQq192s32q")
 REQUEST = {"client": "192.0.2.1", "sender": "a@example.org", "recipient": "b@example.net"}
 
@@ -70,28 +70,36 @@ def test_tables_and_records(make_store, path, pending_path):
     assert triplet[:6].hex() == key
     partitions = aging.records(pending_path)
     first = start - start % 7200
-    assert sorted(partitions) == [f"1.{first:013d}.7200", f"1.{first + 7200:013d}.7200"]
+    assert sorted(partitions) == [f"2.{first:013d}.7200", f"2.{first + 7200:013d}.7200"]
     old, new = (partitions[name] for name in sorted(partitions))
     # Network, name parent and pair of the first request side by side; the hop of the second in the pair.
     assert len({name[:8] for name in old}) == 1
-    assert sorted(aging.unpack(value) for value in old.values()) == [(start, 1), (start, 1), (start, 2)]
+    assert sorted(aging.unpack(value) for value in old.values()) == [(start, 0), (start, 0), (start, 2)]
     # The null sender has no pair.
-    assert [aging.unpack(value) for value in new.values()] == [(start + 8000, 1)]
+    assert [aging.unpack(value) for value in new.values()] == [(start + 8000, 0)]
 
 
 def test_counters(make_store, path):
     make_store("on_error=defer")
+    before = int(time.time())
     with fastgrey.open(path) as store:
         store.check(**REQUEST, now=0)
         store.check(**REQUEST, now=1)
-        store.check(**REQUEST, now=300)
+        store.check(**REQUEST, now=301)
         store.check(**REQUEST | {"client": "x"})
-    page = (path / "stats").read_bytes()
-    assert len(page) == 4096
-    magic, version, deferring, *slots = struct.unpack_from("=8sII64Q", page)
-    assert (magic, version, deferring) == (b"fgstats\0", 1, 1)
-    assert {index: number for index, number in enumerate(slots) if number} == {
-        16 * 1 + 12: 1, 16 * 1 + 13: 1, 16 * 0 + 8: 1, 16 * 1 + 11: 1, 48: 1}
+    found = page.read(path / "stats")
+    assert (found.magic, found.version, found.deferring) == (b"fgstats\0", 2, 1)
+    # Defer new, early and error, accept retry; a promotion, a stranger, and the seconds it waited.
+    assert (found.totals, found.events, found.waits) == ({12: 1, 13: 1, 14: 1, 8: 1}, {0: 1, 5: 1, 6: 301}, {5: 1})
+    assert before <= found.made <= time.time()
+    # Each ring has the moment of the first check, before it was counted, where time tells.
+    slots = {(name, index): (stamp, totals) for name, index, stamp, totals in page.slots(path / "stats") if stamp}
+    for name, (_, number, interval) in page.RINGS.items():
+        stamp, totals = min(slot for (ring, _), slot in slots.items() if ring == name)
+        assert before <= stamp <= time.time()
+        assert totals == [0] * 16
+        assert (name, stamp // interval % number) in slots
+    assert (path / "stats").read_bytes()[3792:] == bytes(304)
 
 
 def test_files_and_modes(make_store, path, pending_path):
@@ -119,13 +127,6 @@ def test_files_are_sound_lmdb(make_store, path, pending_path):
     compaction.compact(path)
     for place in (path / "passed.000001", path / "passed.000002", pending_path):
         lmdb.verify.verify(str(place))
-
-
-def test_documents_name_every_setting_with_its_default():
-    readme = README.read_text()
-    for setting in settings.SETTINGS:
-        row = next(line for line in readme.splitlines() if line.startswith("|") and f"`{setting.name}`" in line)
-        assert re.search(rf"\b{setting.default}\b", row), row
 
 
 def test_documents_name_files_that_there_are():

@@ -1,0 +1,65 @@
+"""What the head of the generation in force says, and the page of counters."""
+
+from collections.abc import Iterator
+
+from .. import _core, policy, settings
+from .finding import Finding, Place, doubt, good, run, wrong
+
+# Now and then a client sends an address that cannot be used; more than one check in so many is more than that.
+ERRORS_USUAL = 1000
+
+
+def head(place: Place, store: _core.Store) -> Iterator[Finding]:
+    """Format version and generation."""
+    found = store.head()
+    yield good(f"format {found['version']}, {found['generation']} in force")
+
+
+def settings_hardly_meant(place: Place, store: _core.Store) -> Iterator[Finding]:
+    """Settings that are allowed and hardly meant."""
+    for text in settings.doubts(_settings(store)):
+        yield doubt(text, change(store))
+
+
+def counters(place: Place, store: _core.Store) -> Iterator[Finding]:
+    """The page of counters, its copy of on_error, and what it counted that should not happen."""
+    page, file = store.counters(), place.root / "stats"
+    if page is None:
+        remedy = place.run("init")
+        if file.is_dir():
+            remedy = f"{run('rm', '-r', str(file))} && {remedy.removeprefix('run: ')}"
+        yield wrong(f"the page of counters {file} is missing, damaged or of another version", remedy)
+        return
+    on_error = _settings(store)["on_error"]
+    if page["defer_on_error"] != bool(on_error):
+        yield wrong("the page of counters has another on_error than the settings",
+                    place.run("init", "--set", f"on_error={settings.BY_NAME['on_error'].show(on_error)}"))
+    yield from _events(page["events"], page["verdicts"], change(store, "raise pending_size"))
+
+
+def change(store: _core.Store, what: str = "change it") -> str:
+    """The remedy that is a change of a setting: where the settings of this store are kept."""
+    files = policy.in_force(store).files
+    return f"{what} in {files[0]}, then: fastgrey apply" if files else f"{what} with: fastgrey init --set NAME=VALUE"
+
+
+def strangers(place: Place, store: _core.Store) -> Iterator[Finding]:
+    """How many wait."""
+    partitions = store.partitions()
+    records = sum(partition["records"] for partition in partitions)
+    yield good(f"{records} records pending in {len(partitions)} partitions")
+
+
+def _events(events: dict[str, int], verdicts: dict[str, int], larger: str) -> Iterator[Finding]:
+    for name, remedy in (("partitions given up", larger), ("not recorded", larger),
+                         ("not refreshed", "look for write errors in the log of the hook")):
+        if events[name]:
+            yield doubt(f"{name}: {events[name]} since the store was made", remedy)
+    checks = sum(verdicts.values())
+    errors = sum(number for name, number in verdicts.items() if name.endswith(" error"))
+    what = f"{errors} of {checks} checks ended as error since the store was made"
+    yield doubt(what, "look for their causes in the log of the hook") if errors * ERRORS_USUAL > checks else good(what)
+
+
+def _settings(store: _core.Store) -> dict[str, int]:
+    return dict(zip(settings.BY_NAME, store.head()["settings"], strict=True))
