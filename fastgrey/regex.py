@@ -1,8 +1,10 @@
 """Regular expressions of rules: POSIX extended as regcomp(3) has it, with the Perl notation that rule lists written for
-postgrey use, and within bounds that keep every match to milliseconds.
+postgrey use, and within bounds.
 
-The C library matches without going back as long as nothing refers back, so time grows with the length of the address
-and the size of the expression. Both are bounded here, once, when a policy is applied.
+The C library matches without going back as long as nothing refers back, and compiles in reasonable time as long as
+nothing is repeated that may be empty (measured: 24 seconds for 22 characters). What is left to bound is how many states it
+makes. The size of an expression bounds them; so does an anchor in front of every one, by which a text is gone through once
+and not from each of its bytes anew (measured: 46 against 7,000 milliseconds). docs/design.md has what the bounds come to.
 """
 
 import re
@@ -12,8 +14,8 @@ from . import _core
 
 LONGEST = 1000
 DEEPEST = 50
-# Positions of the expression with its repetitions written out. regcomp needs about 10 microseconds for each.
-LARGEST = 2000
+# Positions of the expression with its repetitions written out.
+LARGEST = 250
 HIGHEST_COUNT = 255
 
 SPECIAL = set(".[]()*+?{}|^$\\")
@@ -35,11 +37,15 @@ def compile(text: str) -> Regex:
     if len(text.encode("utf-8", "surrogateescape")) > LONGEST:
         raise ValueError(f"it is longer than {LONGEST} bytes")
     translator = _Translator(text)
-    pattern = translator.run().encode("utf-8", "surrogateescape")
+    translated = translator.run()
+    if not translator.anchored:
+        translated = f"^.*({translated})"
+    pattern = translated.encode("utf-8", "surrogateescape")
     fault = _core.regex_fault(pattern)
     if fault:
         raise ValueError(f"the C library says: {fault}")
-    return Regex(pattern, translator.literal.lower().encode("utf-8", "surrogateescape"))
+    # Only ASCII has two cases here, as in addresses.
+    return Regex(pattern, translator.literal.encode("utf-8", "surrogateescape").lower())
 
 
 class _Translator:
@@ -52,9 +58,18 @@ class _Translator:
         # A size for every group that is open, the whole being the first; of the last atom in each, its own.
         self.sizes = [0]
         self.last = [0]
+        # Of every open group whether this alternative may be empty, up to the last atom, and whether an earlier one
+        # may; and whether the last atom may. That is known for sure when the next one begins.
+        self.empty = [(True, False)]
+        self.last_empty = [True]
         self.run_so_far = ""
         self.longest_run = ""
         self.alternatives = False
+
+    @property
+    def anchored(self) -> bool:
+        """Whether it can match from the beginning of a text only."""
+        return self.out[:1] == ["^"] and not self.alternatives
 
     @property
     def literal(self) -> str:
@@ -85,6 +100,8 @@ class _Translator:
             self.alternatives |= len(self.sizes) == 1
             self._end_run()
             self.last[-1] = 0
+            self.empty[-1] = (True, self._may_be_empty())
+            self.last_empty[-1] = True
             self.out.append("|")
         elif character in "*+?" or (character == "{" and INTERVAL.match(self.text, self.place - 1)):
             self._repeat(character)
@@ -98,12 +115,24 @@ class _Translator:
 
     def _atom(self, written: str, literal: str | None) -> None:
         self.out.append(written)
-        self.last[-1] = 1
-        self._grow(1)
+        self._piece(1, False)
         if literal is None or len(self.sizes) > 1:
             self._end_run()
         else:
             self.run_so_far += literal
+
+    def _piece(self, size: int, empty: bool) -> None:
+        """Add an atom of this size, which may be empty or not, to the group."""
+        so_far, earlier = self.empty[-1]
+        self.empty[-1] = (so_far and self.last_empty[-1], earlier)
+        self.last_empty[-1] = empty
+        self.last[-1] = size
+        self._grow(size)
+
+    def _may_be_empty(self) -> bool:
+        """Whether the innermost group may be, as far as it was read."""
+        so_far, earlier = self.empty[-1]
+        return earlier or (so_far and self.last_empty[-1])
 
     def _grow(self, size: int) -> None:
         self.sizes[-1] += size
@@ -124,16 +153,19 @@ class _Translator:
         self.out.append("(")
         self.sizes.append(0)
         self.last.append(0)
+        self.empty.append((True, False))
+        self.last_empty.append(True)
         if len(self.sizes) > DEEPEST:
             raise ValueError(f"its groups are nested deeper than {DEEPEST}")
 
     def _close(self) -> None:
         if len(self.sizes) == 1:
             raise ValueError("a ')' was never opened")
-        size = self.sizes.pop()
-        self.last.pop()
-        self.last[-1] = max(size, 1)
-        self._grow(size)
+        self._end_run()
+        empty = self._may_be_empty()
+        for stack in (self.last, self.last_empty, self.empty):
+            stack.pop()
+        self._piece(max(self.sizes.pop(), 1), empty)
         self.out.append(")")
 
     def _repeat(self, character: str) -> None:
@@ -151,11 +183,14 @@ class _Translator:
             least, most = 1, 2
         if not self.last[-1]:
             raise ValueError(f"there is nothing before '{written}' that it could repeat")
-        size = self.last[-1]
-        self._grow(size * (max(most, 1) - 1))
-        self.last[-1] = size * max(most, 1)
+        if self.last_empty[-1] and character != "?":
+            raise ValueError(f"'{written}' repeats what may be empty; leave that repetition out, or the one within")
+        times = max(most, 1)
+        self._grow(self.last[-1] * (times - 1))
+        self.last[-1] *= times
         if least == 0:
-            # The character before may be missing.
+            self.last_empty[-1] = True
+            # The atom before may be missing.
             self.run_so_far = self.run_so_far[:-1]
         self._end_run()
         self.out.append(written)

@@ -9,7 +9,7 @@ cdef enum:
     EXIT_DEFER = 111
     # Below the ten seconds after which a caller may kill it: then its verdict would be lost.
     LIFE_SECONDS = 8
-    # For one regular expression; those that apply lets through need a few milliseconds.
+    # For all regular expressions together; one that apply lets through may take a tenth of a second at worst.
     REGEX_MICROSECONDS = 500000
 
 cdef extern from *:

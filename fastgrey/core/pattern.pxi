@@ -34,7 +34,7 @@ cdef bint contains(Span text, Span part) noexcept nogil:
 
 
 cdef void regex_clock(long microseconds) noexcept nogil:
-    """Start the clock of the time that the processor may spend on expressions, 0 stops it."""
+    """Start the clock of the time that the processor may spend from here on."""
     cdef itimerval timer
     memset(&timer, 0, sizeof(timer))
     timer.it_value.tv_usec = microseconds
@@ -44,13 +44,15 @@ cdef void regex_clock(long microseconds) noexcept nogil:
 cdef int regex_match(StoreState *s, const Policy *p, uint32_t i, const char *text) noexcept nogil:
     """1 where pattern i matches the text, 0 where not, -1 where it cannot be tried.
 
-    What could take long is refused when a policy is applied; the clock is for what nobody thought of.
+    What could take long is refused when a policy is applied. The clock, one for all expressions, is for many that
+    take their time, and for what nobody thought of.
     """
     cdef Span pattern = policy_text(p, p.patterns[i].text, p.patterns[i].size)
     cdef Regexes *r = &s.regexes
     cdef int rc = regexes_prepare(r, p.head.number, p.head.applied, p.head.patterns)
     if s.regex_bound:
         regex_clock(s.regex_bound)
+        s.regex_bound = 0
     if rc == 0 and not r.ready[i]:
         rc = regcomp(&r.items[i], <const char *>pattern.data, REG_EXTENDED | REG_ICASE | REG_NOSUB)
         r.ready[i] = rc == 0
@@ -58,8 +60,6 @@ cdef int regex_match(StoreState *s, const Policy *p, uint32_t i, const char *tex
         rc = ENOMEM if rc != 0 else 0
     if rc == 0:
         rc = -2 if regexec(&r.items[i], text, 0, NULL, 0) != 0 else 0
-    if s.regex_bound:
-        regex_clock(0)
     if rc == 0 or rc == -2:
         return rc == 0
     s.error = rc

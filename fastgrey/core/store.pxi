@@ -19,7 +19,7 @@ cdef struct StoreState:
     Head head
     CounterPage *counters
     Regexes regexes
-    # Microseconds of processor time that one expression may take, 0 for no bound; SIGPROF comes at the end.
+    # Microseconds of processor time that expressions may take, 0 for no bound; SIGPROF comes at the end.
     long regex_bound
     # The cause of the last fault: an errno or LMDB code.
     int error

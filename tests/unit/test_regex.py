@@ -29,8 +29,12 @@ from fastgrey import regex
     (r"a{b", rb"a\{b", b"a{b"),
     (r"\bab\b", rb"\bab\b", b"ab"),
     ("a\u00e9", "a\u00e9".encode(), "a\u00e9".encode()),
+    ("A\u00c9", "A\u00c9".encode(), "a\u00c9".encode()),
 ])
 def test_translated(text, pattern, literal):
+    if not text.startswith("^"):
+        # Gone through once, from the beginning.
+        pattern = b"^.*(" + pattern + b")"
     assert regex.compile(text) == (pattern, literal)
 
 
@@ -38,8 +42,9 @@ def test_translated(text, pattern, literal):
     ("", "empty"), ("a" * 1001, "longer than 1000"), ("(", "never closed"), (")", "never opened"), ("[a", "never closed"),
     ("a\\", "backslash"), (r"(a)\1", "refers back"), ("(?=a)", "not POSIX"), ("(?i)a", "not POSIX"),
     (r"\x41", "not known"), (r"[\x41]", "not known"), ("a{1,256}", "at most 255"), ("a{3,2}", "in order"),
-    ("*a", "nothing before"), ("a|*", "nothing before"), ("(a{100}){100}", "2000 positions"),
-    ("((((((((((((a+)+)+)+)+)+)+)+)+)+)+)+)", "2000 positions"), ("(" * 51 + "a" + ")" * 51, "deeper than 50"),
+    ("*a", "nothing before"), ("a|*", "nothing before"), ("(a{100}){3}", "250 positions"),
+    ("((((((((((((a+)+)+)+)+)+)+)+)+)+)+)+)", "250 positions"), ("(a*)*", "may be empty"), ("(a?b*){2}", "may be empty"),
+    ("(ab|c?)+", "may be empty"), ("(|a)+", "may be empty"), ("a**", "may be empty"), ("((a?)){3}", "may be empty"), ("(" * 51 + "a" + ")" * 51, "deeper than 50"),
     ("[z-a]", "C library"), ("[[:nosuch:]]", "C library"),
 ])
 def test_refused(text, what):
@@ -50,6 +55,11 @@ def test_refused(text, what):
 ATOMS = st.sampled_from(["a", "b", "ab", r"\.", "[ab]", "[^a]", ".", "(a|b)", "(?:ab|ba)", r"\d", "(ab)"])
 PIECES = st.tuples(ATOMS, st.sampled_from(["", "", "", "*", "+", "?", "{2}", "{0,2}", "*?"])).map("".join)
 PATTERNS = st.lists(st.lists(PIECES, max_size=5).map("".join), min_size=1, max_size=2).map("|".join)
+
+
+@pytest.mark.parametrize("text", ["(a*)?", "(a*b)*", "(a|b?c)+", "(a?b?c){3}", "(ab?)+", "(a*)(b*)", "a*?b", "(^a|b)c"])
+def test_what_is_not_empty_may_be_repeated(text):
+    assert regex.compile(text)
 
 
 @settings(max_examples=500, deadline=None)
