@@ -107,8 +107,8 @@ class _Source:
             self.text = path.read_text(encoding="utf-8")
             self.table = tomllib.loads(self.text)
         except OSError as error:
-            raise PolicyError(f"{path}: {error.strerror}; write one (see: fastgrey config describe), or name another "
-                              "with --config or FASTGREY_CONFIG") from None
+            raise PolicyError(f"{path}: {error.strerror}; make one with: fastgrey config describe --toml, or name "
+                              "another with --config or FASTGREY_CONFIG") from None
         except UnicodeDecodeError as error:
             line = path.read_bytes()[:error.start].count(b"\n") + 1
             raise PolicyError(f"{path}:{line}: not UTF-8; TOML is") from None

@@ -1,4 +1,4 @@
-"""The configuration reference as a page, from the definitions that validate."""
+"""The configuration reference, as a page and as a file to begin with, from the definitions that validate."""
 
 from . import configuration
 
@@ -66,3 +66,13 @@ def page() -> str:
                          for row in rows if row["type"] != "list")
     lists = "\n".join(f"| `{row['name']}` | {row['meaning']} |" for row in rows if row["type"] == "list")
     return PAGE.replace("@SETTINGS@", settings).replace("@LISTS@", lists)
+
+
+def template() -> str:
+    """A configuration in which every option stands with its default, as a comment."""
+    lines = ["# fastgrey.toml. What is commented out is the default; put it in force with: fastgrey apply", ""]
+    for row in configuration.describe():
+        value = row["default"] if row["type"] in ("list", "flag", "count") else f'"{row["default"]}"'
+        lines += [f"# {row['meaning']}", f"#   {row['allowed']}" + (f"; {row['unit']}" if row["unit"] else ""),
+                  f"#{row['name']} = {value}", ""]
+    return "\n".join(lines)

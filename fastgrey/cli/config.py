@@ -60,16 +60,21 @@ def show(config: str | None, as_json: bool) -> None:
 
 @config.command()
 @click.option("--markdown", is_flag=True, help="Print the reference page.")
+@click.option("--toml", is_flag=True, help="Print a configuration to begin with: every option, commented out.")
 @json_option
-def describe(markdown: bool, as_json: bool) -> None:
+def describe(markdown: bool, toml: bool, as_json: bool) -> None:
     """Describe every option: type, unit, default, allowed values, meaning, source.
 
     \b
     Example: fastgrey config describe | less
     """
+    if markdown + toml + as_json > 1:
+        raise click.UsageError("--markdown, --toml and --json exclude one another")
     rows = configuration.describe()
     if as_json:
         print_json(rows)
+    elif toml:
+        click.echo(reference.template(), nl=False)
     elif markdown:
         click.echo(reference.page(), nl=False)
     else:

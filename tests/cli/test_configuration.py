@@ -1,6 +1,7 @@
 """fastgrey.toml and conf.d: config check, show, describe, and apply, by the real commands and the real hook."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -167,7 +168,7 @@ def test_no_configuration(make_store, tmp_path, run_fastgrey):
     make_store()
     done = run_fastgrey("apply")
     assert done.returncode == 1
-    assert f"{tmp_path}/etc/fastgrey.toml: No such file or directory; write one" in done.stderr
+    assert f"{tmp_path}/etc/fastgrey.toml: No such file or directory; make one with: fastgrey config describe --toml" in done.stderr
     (tmp_path / "binary.toml").write_bytes(b"# \xff\n")
     done = run_fastgrey("config", "check", "--config", str(tmp_path / "binary.toml"))
     assert (done.returncode, done.stderr) == (1, f"fastgrey: {tmp_path}/binary.toml:1: not UTF-8; TOML is\n")
@@ -204,6 +205,16 @@ def test_describe(run_fastgrey):
     for row in rows.values():
         assert f"{row['name']} = {row['default']}\n    {row['meaning']}\n" in text
         assert row["source"] and row["meaning"] and row["allowed"]
+
+
+@pytest.mark.parametrize("comment", ["#", ""])
+def test_the_configuration_to_begin_with(config, run_fastgrey, comment):
+    """As it is, and with every comment mark taken from in front of an option."""
+    text = run_fastgrey("config", "describe", "--toml").stdout
+    config(re.sub(r"^#(?=\w+ = )", comment, text, flags=re.MULTILINE))
+    facts = json.loads(run_fastgrey("config", "show", "--json").stdout)
+    assert facts["settings"] == settings.show(settings.defaults())
+    assert len(facts["origins"]) == (0 if comment else len(settings.SETTINGS))
 
 
 def test_the_reference_is_not_stale(run_fastgrey):
