@@ -19,6 +19,7 @@ import pytest
 
 import aging
 import fastgrey
+import heads
 from conftest import BIN, FASTGREY, HOOK, write_lock_held
 from fastgrey import compaction, directory, health
 from fastgrey.health import isolation, programs
@@ -260,11 +261,7 @@ def test_damage_deep_in_the_table(doctor, make_store, path, harm):
 
 def test_other_format_version(doctor, make_store, path):
     make_store()
-    with lmdb.open(str(path / "passed.000001"), max_dbs=8) as environment:
-        meta = environment.open_db(b"meta")
-        with environment.begin(db=meta, write=True) as txn:
-            head = txn.get(b"head")
-            txn.put(b"head", head[:8] + struct.pack("=I", 1) + head[12:])
+    heads.overwrite(path / "passed.000001", 8, struct.pack("=I", 1))
     the(doctor(), "wrong", "another format version", "use the fastgrey that made it")
 
 
@@ -898,11 +895,7 @@ def test_compaction_that_was_killed(doctor, make_store, path):
 
 def test_clock_before_the_store(doctor, make_store, path):
     make_store()
-    with lmdb.open(str(path / "passed.000001"), max_dbs=8) as environment:
-        meta = environment.open_db(b"meta")
-        with environment.begin(db=meta, write=True) as txn:
-            head = txn.get(b"head")
-            txn.put(b"head", head[:40] + struct.pack("=q", 4_102_444_800) + head[48:])
+    heads.overwrite(path / "passed.000001", 40, struct.pack("=q", 4_102_444_800))
     the(doctor(), "wrong", "before the making of the store, 2100-01-01 ", "set the clock")
 
 

@@ -10,11 +10,11 @@ import subprocess
 import sys
 import time
 
-import lmdb
 import pytest
 
 import aging
 import fastgrey
+import heads
 from conftest import HOOK, write_lock_held
 from fastgrey import directory
 from machine import as_nobody, fill_up, needs_root, open_the_way, small_disk
@@ -110,11 +110,7 @@ def test_current_points_astray(store, on_error, run_hook, target):
 
 
 def test_other_format_version(store, on_error, run_hook):
-    with lmdb.open(str(store / "passed.000001"), max_dbs=8) as environment:
-        meta = environment.open_db(b"meta")
-        with environment.begin(db=meta, write=True) as txn:
-            head = txn.get(b"head")
-            txn.put(b"head", head[:8] + struct.pack("=I", 1) + head[12:])
+    heads.overwrite(store / "passed.000001", 8, struct.pack("=I", 1))
     assert_fault(run_hook(), on_error, "another format version", str(store))
     with pytest.raises(fastgrey.StoreError, match="another format version"):
         fastgrey.open(store)
