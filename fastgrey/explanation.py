@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from . import _core, policy as policy_, times
+from .errors import StoreError
 from .policy import Policy
 
 # Reasons by the step that gives them, in the order of the decision (docs/decision.md).
 STEPS = ("relay", "denied", "allowed", "opted-out", "expected", "known-client", "known-domain", "known-triplet",
          "known-pair", "pending")
+TRIES = 5
 PENDING = ("retry", "pool", "early", "new", "learn")
 TITLES = ("relay", "deny rules", "allow rules", "opt-out", "expected", "known client", "known domain", "known triplet",
           "known pair", "pending")
@@ -61,10 +63,14 @@ def explain(store: _core.Store, client: str, sender: str, recipient: str, name: 
     client: IP address; sender, recipient: envelope addresses; name: host name of the client, name_trusted: whether it
     is forward-confirmed (None: as trust_client_name says).
     """
-    facts = _core.explain(store, client=client, sender=sender, recipient=recipient, client_name=name,
-                          name_trusted=name_trusted, now=now)
-    policy = policy_.in_force(store)
-    return _Teller(facts, policy, client, sender, recipient, name).tell()
+    # A policy may be put in force between the two looks; hardly twice.
+    for _ in range(TRIES):
+        policy = policy_.in_force(store)
+        facts = _core.explain(store, client=client, sender=sender, recipient=recipient, client_name=name,
+                              name_trusted=name_trusted, now=now)
+        if facts["policy"] == policy.number:
+            return _Teller(facts, policy, client, sender, recipient, name).tell()
+    raise StoreError(f"the policy of {store.path} was changed again and again while this looked; ask once more")
 
 
 class _Teller:

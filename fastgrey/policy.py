@@ -165,8 +165,8 @@ def decode(record: bytes) -> tuple[int, int, tuple[Rule, ...], tuple[str, ...]]:
 
 def in_force(store: _core.Store) -> Policy:
     """The policy of a store, with the hits of its rules."""
-    record = store.policy()
-    values = dict(zip(settings_.BY_NAME, store.head()["settings"], strict=True))
+    record, slots = store.policy()
+    values = dict(zip(settings_.BY_NAME, slots, strict=True))
     if record is None:
         return Policy(values)
     try:

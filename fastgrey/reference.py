@@ -51,10 +51,10 @@ Upper and lower case are the same. Senders are compared as they were written, no
 `bounce-4711@example.org`. Names and addresses that are not trusted, or are longer than 1,000 bytes, match nothing.
 
 Regular expressions are POSIX extended. Of Perl's notation `\d \w \s \D \W \S \b \B`, `(?:...)`, lazy repetitions and
-quoting in brackets are understood. Refused are references back, repetitions of what may be empty (`(a*)*`), and what comes
-to more than 250 positions with its repetitions written out: an expression takes microseconds, and a tenth of a second at
-worst. The hook gives half a second of processor time to all of them, then it answers as `on_error` says and names the rule.
-Entries and files may be as many as you like; expressions are tried one by one, all others are looked up.
+quoting in brackets are understood. Refused are references back, repetitions of what may be empty (`(a*)*`), and what
+comes to more than 250 positions with its repetitions written out: an expression takes microseconds, and a tenth of
+a second at worst. The hook gives half a second of processor time to all of them, then it answers as `on_error` says and
+names the rule. Entries and files may be as many as you like; expressions are tried one by one, all others are looked up.
 """
 
 

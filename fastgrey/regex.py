@@ -2,9 +2,10 @@
 postgrey use, and within bounds.
 
 The C library matches without going back as long as nothing refers back, and compiles in reasonable time as long as
-nothing is repeated that may be empty (measured: 24 seconds for 22 characters). What is left to bound is how many states it
-makes. The size of an expression bounds them; so does an anchor in front of every one, by which a text is gone through once
-and not from each of its bytes anew (measured: 46 against 7,000 milliseconds). docs/design.md has what the bounds come to.
+nothing is repeated that may be empty (measured: 24 seconds for 22 characters). What is left to bound is how many
+states it makes. The size of an expression bounds them; so does an anchor in front of every one, by which a text is gone
+through once and not from each of its bytes anew (measured: 46 against 7,000 milliseconds). docs/design.md has what that
+comes to.
 """
 
 import re

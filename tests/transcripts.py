@@ -3,7 +3,8 @@
     python tests/transcripts.py PAGE     run the commands of the page and write what they print into it
 
 Commands of a page run in order in one scratch directory, where STORE/ and fastgrey.toml are; the environment names
-them. A block that begins with a line 'NAME:' makes the file NAME there. What differs from run to run is masked by same().
+them. A block that begins with a line 'NAME:' makes the file NAME there. What differs from run to run is masked by
+same().
 """
 
 import os

@@ -30,6 +30,10 @@ cdef int request_fill(Request *q, tuple parts, name_trusted, now) except -1:
     return 0
 
 
+cdef list settings_list(const Head *head):
+    return [(<const int64_t *>&head.settings)[i] for i in range(SETTINGS)]
+
+
 cdef str cause_text(StoreState *s, int fault, int error):
     cdef char line[LINE_SIZE]
     cdef Text t = text_begin(line, LINE_SIZE)

@@ -73,8 +73,9 @@ cdef dict waiting_facts(Store store, const Envelope *e, int64_t now):
 def explain(Store store, *, client, sender, recipient, client_name=None, name_trusted=None, now=None) -> dict:
     """Decide without writing, and give all that the decision looks at.
 
-    Arguments as for Store.check. The verdict stands under 'verdict' with the number of the rule that decided (from 1, 0 for
-    none) under 'rule'; where the request cannot be normalised there is nothing else. Times are Unix seconds.
+    Arguments as for Store.check. The verdict stands under 'verdict', the number of the rule that decided (from 1, 0 for
+    none) under 'rule', that of its policy under 'policy'; where the request cannot be normalised there is nothing else.
+    Times are Unix seconds.
     """
     cdef Request q
     cdef VerdictState v
@@ -93,6 +94,7 @@ def explain(Store store, *, client, sender, recipient, client_name=None, name_tr
             "verdict": {"action": ACTION_NAMES[v.action], "reason": REASON_NAMES[v.reason], "wait": v.wait,
                         "cause": cause_text(&store.state, v.fault, v.error) if v.fault != NO_FAULT else None},
             "rule": v.rule_number,
+            "policy": store.state.head.policy,
         }
         if v.fault != NO_FAULT:
             return facts

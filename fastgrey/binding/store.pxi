@@ -135,7 +135,7 @@ cdef class Store:
                 "noting": bool(self.state.head.noting),
                 "policy": self.state.head.policy,
                 "rules": self.state.head.rules,
-                "settings": [(<int64_t *>&self.state.head.settings)[i] for i in range(SETTINGS)],
+                "settings": settings_list(&self.state.head),
             }
 
     def configure(self, settings: list[int], policy: bytes | None = None, prepare=None) -> int:
@@ -188,13 +188,13 @@ cdef class Store:
             return head.policy
 
     def policy(self):
-        """The compiled policy in force as bytes; None where none was ever applied."""
+        """The compiled policy in force as bytes, None where none was ever applied; and the settings by slot with it."""
         cdef MDB_txn *txn = NULL
         self._usable()
         with self.lock:
             self._raise(passed_read(&self.state, &txn))
             try:
-                return policy_bytes(&self.state, txn)
+                return policy_bytes(&self.state, txn), settings_list(&self.state.head)
             finally:
                 environment_read_end(&self.state.passed)
 

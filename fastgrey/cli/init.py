@@ -68,8 +68,8 @@ def _change(path: str, values: Values, group: str | None, dry_run: bool) -> tupl
         before = in_force.settings
         after = before | values
         if after != before and in_force.files:
-            raise SettingsError(f"--set: the settings of {path} come from {in_force.files[0]}; change them there, then: "
-                                "fastgrey apply")
+            raise SettingsError(f"--set: the settings of {path} come from {in_force.files[0]}; change them there, "
+                                "then: fastgrey apply")
         counters = opened.counters()
         # The page of counters has a copy of on_error, which configure brings into line.
         astray = counters is not None and counters["defer_on_error"] != bool(after["on_error"])

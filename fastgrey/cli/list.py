@@ -21,15 +21,16 @@ CLOSING = {
 @click.option("--limit", metavar="N", type=click.IntRange(0), default=50, show_default=True,
               help="Show so many at most; 0 for all.")
 @click.option("--sort", type=click.Choice(tuple(listing.SORTS)), help="What comes first: what expires soonest, was "
-              "seen last, counts most, or the lowest key. Default: expires; with --limit 0 as stored, since to sort all of "
-              "them takes memory for all of them.")
+              "seen last, counts most, or the lowest key. Default: expires; with --limit 0 as stored, since to sort "
+              "all of them takes memory for all of them.")
 @click.option("--long", is_flag=True, help="Whole keys of 32 digits.")
 @json_option
 def list(what: str | None, store: str | None, limit: int, sort: str | None, long: bool, as_json: bool) -> None:
     """Show how many records there are, or which: those that count, by their keys.
 
-    There are no addresses of mail in a store, only keys, which are hashes. The log line of every decision ends with the key of
-    its triplet: from there, fastgrey show KEY. From addresses to records: fastgrey explain IP SENDER RECIPIENT.
+    Of clients, senders and recipients there are only keys, which are hashes: no address can be listed. The log line
+    of every decision has the key of its triplet: from there, fastgrey show KEY. From addresses to records: fastgrey
+    explain IP SENDER RECIPIENT. Rules are listed as they were written, with how often each decided.
 
     \b
     Example: fastgrey list pending --sort seen --limit 20

@@ -24,7 +24,8 @@ Row = tuple[int, Verdict]
 @click.option("--config", metavar="FILE", help="Settings and rules of the throw-away store, as apply would take them.")
 @click.option("--jsonl", is_flag=True, help="Print one JSON object a row.")
 @json_option
-def replay(file: str, store: str | None, assignments: tuple[str, ...], config: str | None, jsonl: bool, as_json: bool) -> None:
+def replay(file: str, store: str | None, assignments: tuple[str, ...], config: str | None, jsonl: bool,
+           as_json: bool) -> None:
     """Decide the envelopes of FILE in order, each at its own time.
 
     FILE is tab-separated with a header line that names the columns time, client_ip, client_name, sender and

@@ -167,7 +167,7 @@ cdef int rules_decide(StoreState *s, MDB_txn *txn, const Request *q, Envelope *e
         answer(v, REJECT, DENIED, 0)
         rules_end(s, q, &p, rule, v)
         return NO_FAULT
-    if fault == NO_FAULT and not null_allowed:
+    if fault == NO_FAULT:
         fault = rules_match(s, &p, &u, ALLOW, v, &rule)
     if fault == NO_FAULT and (rule or null_allowed):
         answer(v, ACCEPT, ALLOWED, 0)

@@ -98,7 +98,7 @@ def test_drop_ins(make_store, config, run_fastgrey):
         "conf.d/more": "b.example", "conf.d/ignored.conf": "nonsense",
     })
     facts = json.loads(run_fastgrey("config", "show", "--json").stdout)
-    assert (facts["settings"]["delay"], facts["settings"]["mode"], facts["settings"]["refresh"]) == ("3m", "learn", "1d")
+    assert [facts["settings"][name] for name in ("delay", "mode", "refresh")] == ["3m", "learn", "1d"]
     assert facts["origins"]["delay"].endswith("conf.d/20-second.toml:1")
     assert facts["origins"]["mode"].endswith("fastgrey.toml:2")
     assert "refresh" not in facts["origins"]
@@ -168,7 +168,8 @@ def test_no_configuration(make_store, tmp_path, run_fastgrey):
     make_store()
     done = run_fastgrey("apply")
     assert done.returncode == 1
-    assert f"{tmp_path}/etc/fastgrey.toml: No such file or directory; make one with: fastgrey config describe --toml" in done.stderr
+    assert (f"{tmp_path}/etc/fastgrey.toml: No such file or directory; make one with: fastgrey config describe --toml"
+            in done.stderr)
     (tmp_path / "binary.toml").write_bytes(b"# \xff\n")
     done = run_fastgrey("config", "check", "--config", str(tmp_path / "binary.toml"))
     assert (done.returncode, done.stderr) == (1, f"fastgrey: {tmp_path}/binary.toml:1: not UTF-8; TOML is\n")

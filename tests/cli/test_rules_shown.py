@@ -27,7 +27,8 @@ def test_list_rules(ruled, run_fastgrey):
         {"list": "opt_out", "entry": "*@out.example", "place": f"{ruled}:2", "hits": 2},
         {"list": "opt_out", "entry": "b@out.example", "place": f"{ruled}:2", "hits": 0}]}
     done = run_fastgrey("list", "rules", "--sort", "count", "--limit", "2")
-    assert [line.split()[1:3] for line in done.stdout.splitlines()[1:]] == [["*@out.example", "2"], ["bad.example", "1"]]
+    assert [line.split()[1:3] for line in done.stdout.splitlines()[1:]] == [
+        ["*@out.example", "2"], ["bad.example", "1"]]
     assert done.stderr == "2 left out; --limit 0 shows all\n"
     done = run_fastgrey("list", "rules", "--sort", "seen")
     assert (done.returncode, done.stderr) == (2, "fastgrey: --sort seen: rules have none; there are count, key\n")

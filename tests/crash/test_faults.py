@@ -319,7 +319,7 @@ print([verdict.reason for verdict in tight], roomy.reason)
 
 
 def test_map_that_cannot_grow_with_the_store(make_store, path):
-    """A store that stays open meets a larger map than its memory limit allows: errors, no crash, and then it goes on."""
+    """A store that stays open meets a larger map than its memory limit allows: errors, no crash, then it goes on."""
     make_store("allow_client_after=0", "allow_domain_after=0", "pool_hops=0", "delay=0s")
     process = subprocess.Popen([sys.executable, "-c", OUTGROWN, str(path)], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, text=True)
