@@ -54,7 +54,8 @@ Regular expressions are POSIX extended. Of Perl's notation `\d \w \s \D \W \S \b
 quoting in brackets are understood. Refused are references back, repetitions of what may be empty (`(a*)*`), and what
 comes to more than 250 positions with its repetitions written out: an expression takes microseconds, and a tenth of
 a second at worst. The hook gives half a second of processor time to all of them, then it answers as `on_error` says and
-names the rule. Entries and files may be as many as you like; expressions are tried one by one, all others are looked up.
+names the rule. Entries and files may be as many as you like; expressions are tried one by one, all others are looked
+up.
 """
 
 

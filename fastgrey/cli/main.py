@@ -9,20 +9,20 @@ import click
 from fastgrey.errors import FastgreyError
 
 COMMANDS = {
-    "init": "Make a store, or change the settings of one.",
+    "init": "Make a store, or change the settings of one that has no configuration.",
     "apply": "Put the configuration in force.",
     "config": "Look at the configuration: check, show, describe.",
     "explain": "Tell where a mail is: every step of its decision, and why.",
+    "pass": "Make a client, sender domain, triplet or pair known now.",
+    "forget": "Remove records, so that what they let pass is a stranger again.",
     "expect": "Let mail to a recipient pass for a while.",
+    "list": "Show how many records there are, or which.",
+    "show": "Show the records under a key of the log.",
+    "stats": "Show what was decided, lately and since the start; records and sizes.",
+    "doctor": "Look for what is wrong with a store and say what to do.",
     "check": "Decide one recipient of one message, as the hook would.",
     "replay": "Decide the envelopes of a file, each at its own time.",
     "compact": "Drop what expired and pack the rest, while hooks run.",
-    "stats": "Show what was decided, lately and since the start; records and sizes.",
-    "doctor": "Look for what is wrong with a store and say what to do.",
-    "list": "Show how many records there are, or which.",
-    "show": "Show the records under a key of the log.",
-    "forget": "Remove records, so that what they let pass is a stranger again.",
-    "pass": "Make a client, sender domain, triplet or pair known now.",
 }
 
 

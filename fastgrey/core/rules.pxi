@@ -11,16 +11,15 @@ cdef struct Subjects:
     unsigned char buffer[ADDRESS_MAX + 8]
 
 
-cdef bint take(const Policy *p, int kind, const unsigned char *text, size_t size, uint32_t *found) noexcept nogil:
+cdef void take(const Policy *p, int kind, const unsigned char *text, size_t size, uint32_t *found) noexcept nogil:
     """Note the rules of an entry; what was found before, and is more specific, stays."""
     cdef const PolicyEntry *entry = policy_entry(p, kind, text, size)
     cdef int action
     if entry == NULL:
-        return False
+        return
     for action in range(RULE_ACTIONS):
         if found[action] == 0 and entry.rule[action] <= p.head.rules:
             found[action] = entry.rule[action]
-    return True
 
 
 cdef bint has_prefix(const Policy *p, const Client *client, int prefix) noexcept nogil:
