@@ -22,6 +22,7 @@ HOOK = "qmail-checkenv"
 ANSWER = re.compile(r"qmail-checkenv (\S+), LMDB (\d+)\.(\d+)\.(\d+)")
 REBUILD = "build with FASTGREY_LMDB_PREFIX set to a good LMDB: 0.9.24, 0.9.25 or 0.9.32 and later"
 PT_INTERP = 3
+PACKAGE = version("fastgrey")
 
 Version = tuple[int, int, int]
 
@@ -158,7 +159,7 @@ def _answer(place: Place, path: Path) -> Iterator[Finding]:
     yield _judged(str(path), number)
     if number != _core.lmdb_version():
         yield doubt(f"{path} and this program have different versions of LMDB", _install(path))
-    if match[1] != version("fastgrey"):
-        yield doubt(f"{path} is of version {match[1]}, this program of {version('fastgrey')}", _install(path))
+    if match[1] != PACKAGE:
+        yield doubt(f"{path} is of version {match[1]}, this program of {PACKAGE}", _install(path))
     else:
         yield good(f"{path}: version {match[1]}")
