@@ -4,7 +4,7 @@ them."""
 import socket
 from typing import NamedTuple
 
-from . import _core, records
+from . import _core, policy, records
 from . import settings as settings_
 from .errors import RecordError, RequestError
 from .records import KEY_SIZE, Record, View
@@ -123,8 +123,9 @@ def make_known(view: View, asked: Parts, dry_run: bool) -> list[Made]:
                            "the sender has no domain; give RECIPIENT as well")
     switch = SWITCHES.get(kind)
     if switch and view.settings[switch] == 0:
-        raise RecordError(f"{switch} is 0, so no known {kind} lets mail pass; set it first, as with: fastgrey init "
-                          f"--set {switch}={settings_.BY_NAME[switch].default}")
+        usual = f"{switch}={settings_.BY_NAME[switch].default}"
+        raise RecordError(f"{switch} is 0, so no known {kind} lets mail pass; "
+                          f"{policy.change(view.store, 'set it', usual)}")
     least = view.settings[switch] if switch and kind != "pair" else 0
     waited = _waited(view, [target for target in determined if target.where == "pending" and kind == "triplet"])
     made = view.records.make_known([(kind, target.stored, least) for target in chosen], view.now, dry_run)

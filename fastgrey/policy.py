@@ -177,6 +177,12 @@ def in_force(store: _core.Store) -> Policy:
     return Policy(values, found, files, number, applied, _read_hits(store.path, number, len(found)))
 
 
+def change(store: _core.Store, what: str, assignment: str = "NAME=VALUE") -> str:
+    """The remedy that is a change of a setting, where the settings of this store are kept."""
+    files = in_force(store).files
+    return f"{what} in {files[0]}, then: fastgrey apply" if files else f"{what} with: fastgrey init --set {assignment}"
+
+
 def apply(store: _core.Store, policy: Policy) -> int:
     """Put a policy in force, durably and all at once; its number. Raises PolicyError, StoreError."""
     record = compile(policy.rules, policy.files, int(time.time()))

@@ -18,7 +18,7 @@ def head(place: Place, store: _core.Store) -> Iterator[Finding]:
 def settings_hardly_meant(place: Place, store: _core.Store) -> Iterator[Finding]:
     """Settings that are allowed and hardly meant."""
     for text in settings.doubts(_settings(store)):
-        yield doubt(text, change(store))
+        yield doubt(text, policy.change(store, "change it"))
 
 
 def counters(place: Place, store: _core.Store) -> Iterator[Finding]:
@@ -34,13 +34,7 @@ def counters(place: Place, store: _core.Store) -> Iterator[Finding]:
     if page["defer_on_error"] != bool(on_error):
         yield wrong("the page of counters has another on_error than the settings",
                     place.run("init", "--set", f"on_error={settings.BY_NAME['on_error'].show(on_error)}"))
-    yield from _events(page["events"], page["verdicts"], change(store, "raise pending_size"))
-
-
-def change(store: _core.Store, what: str = "change it") -> str:
-    """The remedy that is a change of a setting: where the settings of this store are kept."""
-    files = policy.in_force(store).files
-    return f"{what} in {files[0]}, then: fastgrey apply" if files else f"{what} with: fastgrey init --set NAME=VALUE"
+    yield from _events(page["events"], page["verdicts"], policy.change(store, "raise pending_size", "pending_size=SIZE"))
 
 
 def strangers(place: Place, store: _core.Store) -> Iterator[Finding]:

@@ -78,6 +78,9 @@ def _beside() -> str:
 
 def _install(path: Path) -> str:
     beside = _beside()
+    if path.name != HOOK:
+        # Whoever mistyped --hook must not be told to write over another program.
+        return f"name {HOOK} with --hook, or install it there where that is what {path} is for"
     if not os.path.exists(beside) or os.path.realpath(beside) == os.path.realpath(path):
         return "install fastgrey again"
     return run("install", "-m", "755", beside, str(path))

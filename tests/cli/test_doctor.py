@@ -529,6 +529,12 @@ def test_versions_of_lmdb_that_are_no_good():
     assert programs.lmdb_trouble((1, 0, 0)) is not None
 
 
+def test_no_remedy_writes_over_another_program(doctor, make_store):
+    make_store("pending_size=16M")
+    finding = the(doctor("--hook", "/bin/true"), "wrong", "/bin/true is no qmail-checkenv")
+    assert finding.remedy.startswith("name qmail-checkenv with --hook")
+
+
 def test_lmdb_in_the_hook(doctor, make_store, hook):
     make_store("pending_size=16M")
     number = ".".join(map(str, fastgrey._core.lmdb_version())).encode()
