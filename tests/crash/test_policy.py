@@ -121,12 +121,17 @@ def test_an_apply_that_is_killed_leaves_a_whole_policy(make_store, path, config,
     environment = {"PATH": os.environ["PATH"], "FASTGREY_STORE": str(path)}
     pair = [config(f'opt_out = [{{ file = "{name}" }}]', **lists).rename(path.parent / "etc" / f"{name}.toml")
             for name in lists]
-    subprocess.run([FASTGREY, "apply", "--config", pair[0]], env=environment, check=True, capture_output=True)
+    taken = []
+    for file in (pair[1], pair[0]):
+        start = time.monotonic()
+        subprocess.run([FASTGREY, "apply", "--config", file], env=environment, check=True, capture_output=True)
+        taken.append(time.monotonic() - start)
     outcomes = set()
     for number in range(30):
         child = subprocess.Popen([FASTGREY, "apply", "--config", pair[(number + 1) % 2]], env=environment,
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(0.15 + number * 0.01)
+        # Most of the time passes before anything is written; the last ones may come too late to stop it.
+        time.sleep(max(taken) * (0.5 + number * 0.03))
         child.send_signal(signal.SIGKILL)
         child.wait()
         old, new = (run_hook(recipient=f"x@{name}.example").words[1] == "opted-out" for name in lists)
