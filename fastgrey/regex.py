@@ -9,6 +9,7 @@ comes to.
 """
 
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from . import _core
@@ -49,6 +50,34 @@ def compile(text: str) -> Regex:
     return Regex(pattern, translator.literal.encode("utf-8", "surrogateescape").lower())
 
 
+@dataclass
+class _Group:
+    """A group that is open, or the whole. Of its last atom it is known for sure only when the next one begins whether
+    it may be empty: a repetition may follow."""
+
+    size: int = 0
+    last_size: int = 0
+    last_may_be_empty: bool = True
+    # Whether this alternative may be empty, up to the last atom, and whether one before it may.
+    so_far_empty: bool = True
+    earlier_empty: bool = False
+
+    @property
+    def may_be_empty(self) -> bool:
+        """As far as it was read."""
+        return self.earlier_empty or (self.so_far_empty and self.last_may_be_empty)
+
+    def add(self, size: int, may_be_empty: bool) -> None:
+        """An atom begins."""
+        self.so_far_empty = self.so_far_empty and self.last_may_be_empty
+        self.last_size, self.last_may_be_empty = size, may_be_empty
+
+    def alternative(self) -> None:
+        """Another alternative begins."""
+        self.earlier_empty = self.may_be_empty
+        self.last_size, self.last_may_be_empty, self.so_far_empty = 0, True, True
+
+
 class _Translator:
     """One pass over an expression: writes it anew, adds up its size, and finds its longest literal."""
 
@@ -56,13 +85,8 @@ class _Translator:
         self.text = text
         self.place = 0
         self.out: list[str] = []
-        # A size for every group that is open, the whole being the first; of the last atom in each, its own.
-        self.sizes = [0]
-        self.last = [0]
-        # Of every open group whether this alternative may be empty, up to the last atom, and whether an earlier one
-        # may; and whether the last atom may. That is known for sure when the next one begins.
-        self.empty = [(True, False)]
-        self.last_empty = [True]
+        # The whole, and every group that is open.
+        self.groups = [_Group()]
         self.run_so_far = ""
         self.longest_run = ""
         self.alternatives = False
@@ -81,7 +105,7 @@ class _Translator:
         """The expression as regcomp wants it."""
         while self.place < len(self.text):
             self._step()
-        if len(self.sizes) > 1:
+        if len(self.groups) > 1:
             raise ValueError("a '(' is never closed")
         self._end_run()
         return "".join(self.out)
@@ -98,11 +122,9 @@ class _Translator:
         elif character == ")":
             self._close()
         elif character == "|":
-            self.alternatives |= len(self.sizes) == 1
+            self.alternatives |= len(self.groups) == 1
             self._end_run()
-            self.last[-1] = 0
-            self.empty[-1] = (True, self._may_be_empty())
-            self.last_empty[-1] = True
+            self.groups[-1].alternative()
             self.out.append("|")
         elif character in "*+?" or (character == "{" and INTERVAL.match(self.text, self.place - 1)):
             self._repeat(character)
@@ -117,27 +139,19 @@ class _Translator:
     def _atom(self, written: str, literal: str | None) -> None:
         self.out.append(written)
         self._piece(1, False)
-        if literal is None or len(self.sizes) > 1:
+        if literal is None or len(self.groups) > 1:
             self._end_run()
         else:
             self.run_so_far += literal
 
     def _piece(self, size: int, empty: bool) -> None:
         """Add an atom of this size, which may be empty or not, to the group."""
-        so_far, earlier = self.empty[-1]
-        self.empty[-1] = (so_far and self.last_empty[-1], earlier)
-        self.last_empty[-1] = empty
-        self.last[-1] = size
+        self.groups[-1].add(size, empty)
         self._grow(size)
 
-    def _may_be_empty(self) -> bool:
-        """Whether the innermost group may be, as far as it was read."""
-        so_far, earlier = self.empty[-1]
-        return earlier or (so_far and self.last_empty[-1])
-
     def _grow(self, size: int) -> None:
-        self.sizes[-1] += size
-        if sum(self.sizes) > LARGEST:
+        self.groups[-1].size += size
+        if sum(group.size for group in self.groups) > LARGEST:
             raise ValueError(f"with its repetitions written out it is larger than {LARGEST} positions")
 
     def _end_run(self) -> None:
@@ -152,21 +166,16 @@ class _Translator:
             raise ValueError(f"'({self.text[self.place:self.place + 2]}' is not POSIX; of Perl's groups there is '(?:'")
         self._end_run()
         self.out.append("(")
-        self.sizes.append(0)
-        self.last.append(0)
-        self.empty.append((True, False))
-        self.last_empty.append(True)
-        if len(self.sizes) > DEEPEST:
+        self.groups.append(_Group())
+        if len(self.groups) > DEEPEST:
             raise ValueError(f"its groups are nested deeper than {DEEPEST}")
 
     def _close(self) -> None:
-        if len(self.sizes) == 1:
+        if len(self.groups) == 1:
             raise ValueError("a ')' was never opened")
         self._end_run()
-        empty = self._may_be_empty()
-        for stack in (self.last, self.last_empty, self.empty):
-            stack.pop()
-        self._piece(max(self.sizes.pop(), 1), empty)
+        group = self.groups.pop()
+        self._piece(max(group.size, 1), group.may_be_empty)
         self.out.append(")")
 
     def _repeat(self, character: str) -> None:
@@ -182,15 +191,16 @@ class _Translator:
                 raise ValueError(f"'{written}': expected counts in order and of at most {HIGHEST_COUNT}")
         elif character == "+":
             least, most = 1, 2
-        if not self.last[-1]:
+        group = self.groups[-1]
+        if not group.last_size:
             raise ValueError(f"there is nothing before '{written}' that it could repeat")
-        if self.last_empty[-1] and character != "?":
+        if group.last_may_be_empty and character != "?":
             raise ValueError(f"'{written}' repeats what may be empty; leave that repetition out, or the one within")
         times = max(most, 1)
-        self._grow(self.last[-1] * (times - 1))
-        self.last[-1] *= times
+        self._grow(group.last_size * (times - 1))
+        group.last_size *= times
         if least == 0:
-            self.last_empty[-1] = True
+            group.last_may_be_empty = True
             # The atom before may be missing.
             self.run_so_far = self.run_so_far[:-1]
         self._end_run()
