@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Any, Self, TypedDict
 
 from .verdict import Verdict
+from .windows import Window
 
 class _Head(TypedDict):
     version: int
@@ -28,12 +29,6 @@ class _Partition(TypedDict):
     start: int
     length: int
     records: int
-
-class _Window(TypedDict):
-    key: str
-    opened: int
-    until: int
-    narrow: bool
 
 class _ReaderTable(TypedDict):
     slots: int
@@ -95,10 +90,10 @@ class Store:
     def partitions(self) -> list[_Partition]: ...
     def drop_expired(self, now: int) -> int: ...
 
-def find_window(store: Store, recipient: str, domain: str | None = None) -> _Window | None: ...
-def open_window(store: Store, recipient: str, domain: str | None, opened: int, until: int) -> _Window: ...
+def find_window(store: Store, recipient: str, domain: str | None = None) -> Window | None: ...
+def open_window(store: Store, recipient: str, domain: str | None, opened: int, until: int) -> Window: ...
 def close_window(store: Store, key: str) -> bool: ...
-def windows(store: Store) -> list[_Window]: ...
+def windows(store: Store) -> list[Window]: ...
 def explain(
     store: Store,
     *,

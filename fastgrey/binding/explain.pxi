@@ -1,29 +1,21 @@
 # What a decision finds: every record that a request touches, read and not written.
 
-cdef dict known_facts(StoreState *s, MDB_txn *txn, int kind, int place, unsigned char *key):
-    cdef uint64_t record
-    if known_get(s, txn, kind, key, &record) != 0:
-        record = 0
-    return {"kind": kind_name(kind).decode(), "place": ("network", "name parent")[place], "key": key[:KEY_SIZE].hex(),
-            "last": record_time(record) if record else None, "count": record_count(record)}
+cdef tuple PLACE_NAMES = ("network", "name parent")
 
 
-cdef list known_all(StoreState *s, MDB_txn *txn, const Envelope *e):
+cdef list known_all(Store store, MDB_txn *txn, list keys):
     """Every known record that steps 6 to 9 may look at."""
-    cdef unsigned char key[KEY_SIZE]
-    cdef const unsigned char *secret = s.head.secret
-    key_client(e, secret, key)
-    found = [known_facts(s, txn, CLIENT, 0, key)]
-    for place in range(e.places):
-        if e.sender.domain < e.sender.size:
-            key_domain(e, place, secret, key)
-            found.append(known_facts(s, txn, DOMAIN, place, key))
-    for place in range(e.places):
-        key_triplet(e, place, secret, key)
-        found.append(known_facts(s, txn, TRIPLET, place, key))
-    if e.sender.size:
-        key_pair(e, secret, key)
-        found.append(known_facts(s, txn, PAIR, 0, key))
+    cdef uint64_t record
+    cdef bytes key
+    found = []
+    for kind, place, key in keys:
+        if kind == "waiting":
+            continue
+        rc = known_get(&store.state, txn, KIND_NAMES.index(kind), <unsigned char *><char *>key, &record)
+        if rc != 0:
+            store._raise(fail(&store.state, CANNOT_READ, rc))
+        found.append({"kind": kind, "place": PLACE_NAMES[place], "key": key.hex(),
+                      "last": record_time(record) if record else None, "count": record_count(record)})
     return found
 
 
@@ -36,13 +28,13 @@ cdef dict normalised_facts(const Envelope *e):
     }
 
 
-cdef dict waiting_facts(Store store, const Envelope *e, int64_t now):
+cdef dict waiting_facts(Store store, list keys, int64_t now):
     """What step 10 finds: first-seen times by place, and the pair."""
     cdef StoreState *s = &store.state
     cdef MDB_txn *txn = NULL
-    cdef unsigned char key[KEY_SIZE]
     cdef Partitions parts
     cdef Sighting seen
+    cdef bytes key
     cdef int rc
     facts = {"triplets": [], "pair": None}
     store._raise(pending_open(s, False))
@@ -51,18 +43,16 @@ cdef dict waiting_facts(Store store, const Envelope *e, int64_t now):
     rc = environment_read(&s.pending, &txn)
     if rc == 0:
         rc = partitions_list(s, txn, now, pending_horizon(s), &parts)
-        for place in range(e.places):
-            key_waiting(e, place, s.head.secret, key)
-            if rc == 0:
-                rc = sight(txn, &parts, key, &seen)
-            if rc == 0 and seen.where >= 0:
-                facts["triplets"].append({"place": ("network", "name parent")[place],
-                                          "first": record_time(seen.record)})
-        key_pair(e, s.head.secret, key)
-        if rc == 0 and e.sender.size:
-            rc = sight(txn, &parts, key, &seen)
-            if rc == 0 and seen.where >= 0:
+        for kind, place, key in keys:
+            if rc != 0 or kind not in ("waiting", "pair"):
+                continue
+            rc = sight(txn, &parts, <unsigned char *><char *>key, &seen)
+            if rc != 0 or seen.where < 0:
+                continue
+            if kind == "pair":
                 facts["pair"] = {"first": record_time(seen.record), "hops": record_count(seen.record)}
+            else:
+                facts["triplets"].append({"place": PLACE_NAMES[place], "first": record_time(seen.record)})
         environment_read_end(&s.pending)
     if rc != 0:
         environment_close(&s.pending)
@@ -103,11 +93,13 @@ def explain(Store store, *, client, sender, recipient, client_name=None, name_tr
             normalise(&q, &store.state.head, &e)
             facts["key"] = v.key[:KEY_SIZE].hex()
             facts["normalised"] = normalised_facts(&e)
-            facts["known"] = known_all(&store.state, txn, &e)
-            facts["window"] = None
-            if window_open(&store.state, txn, &e, q.now, name, &w) == 1:
-                facts["window"] = window_facts(name, &w)
+            keys = determined_keys(&e, store.state.head.secret, True, True, True)
+            facts["known"] = known_all(store, txn, keys)
+            found = window_open(&store.state, txn, &e, q.now, name, &w)
+            if found < 0:
+                store._raise(CANNOT_READ)
+            facts["window"] = window_facts(name, &w) if found else None
         finally:
             environment_read_end(&store.state.passed)
-        facts["waiting"] = waiting_facts(store, &e, q.now)
+        facts["waiting"] = waiting_facts(store, keys, q.now)
         return facts

@@ -31,7 +31,11 @@ def regex_fault(bytes pattern) -> str | None:
 cdef object policy_bytes(StoreState *s, MDB_txn *txn):
     """The record of the policy, None where none was ever applied."""
     cdef MDB_val key, value
+    cdef int rc
     policy_key(&key)
-    if mdb_get(txn, s.meta, &key, &value) != 0:
+    rc = mdb_get(txn, s.meta, &key, &value)
+    if rc == MDB_NOTFOUND:
         return None
+    if rc != 0:
+        raise StoreError(cause_text(s, fail(s, CANNOT_READ, rc), rc))
     return (<const char *>value.mv_data)[:value.mv_size]

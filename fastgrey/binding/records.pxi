@@ -1,8 +1,5 @@
 # Records behind Python: keys of what a person names, records in batches, records removed or made known by hand.
 
-cdef tuple KIND_NAMES = tuple([kind_name(i).decode() for i in range(4)])
-
-
 cdef class Records:
     """The records of a store, one by one."""
 
@@ -25,14 +22,10 @@ cdef class Records:
         cdef StoreState *s = self._state()
         cdef Envelope e
         cdef Span name
-        cdef const unsigned char *secret
-        cdef unsigned char key[KEY_SIZE]
         cdef bytes text
         memset(&e, 0, sizeof(e))
-        found = []
         with self.store.lock:
             self.store._probe()
-            secret = s.head.secret
             if client is not None:
                 text = as_bytes(client, "client")
                 self._part(BAD_CLIENT, client, parse_client(bytes_span(text), <int>s.head.settings.ipv4_prefix,
@@ -42,28 +35,13 @@ cdef class Records:
                     name = bytes_span(text)
                     e.parent_size = name_parent(name, &e.client, e.parent)
                 e.places = 2 if e.parent_size else 1
-                key_client(&e, secret, key)
-                found.append((KIND_NAMES[CLIENT], 0, key[:KEY_SIZE]))
             if sender is not None:
                 text = as_bytes(sender, "sender")
                 self._part(BAD_SENDER, sender, normalise_address(bytes_span(text), True, &e.sender))
-                for place in range(e.places if e.sender.domain < e.sender.size else 0):
-                    key_domain(&e, place, secret, key)
-                    found.append((KIND_NAMES[DOMAIN], place, key[:KEY_SIZE]))
-            if sender is None or recipient is None:
-                return found
-            text = as_bytes(recipient, "recipient")
-            self._part(BAD_RECIPIENT, recipient, normalise_address(bytes_span(text), False, &e.recipient))
-            for place in range(e.places):
-                key_triplet(&e, place, secret, key)
-                found.append((KIND_NAMES[TRIPLET], place, key[:KEY_SIZE]))
-                key_waiting(&e, place, secret, key)
-                found.append(("waiting", place, key[:KEY_SIZE]))
-            # The null sender makes no pairs.
-            if e.sender.size:
-                key_pair(&e, secret, key)
-                found.append((KIND_NAMES[PAIR], 0, key[:KEY_SIZE]))
-            return found
+            if sender is not None and recipient is not None:
+                text = as_bytes(recipient, "recipient")
+                self._part(BAD_RECIPIENT, recipient, normalise_address(bytes_span(text), False, &e.recipient))
+            return determined_keys(&e, s.head.secret, client is not None, sender is not None, recipient is not None)
 
     cdef int _part(self, int fault, object value, int rc) except -1:
         if rc != 0:

@@ -168,6 +168,7 @@ cdef class Store:
                     head.policy += 1
                     head.rules = compiled.rules
                     compiled.number = head.policy
+                    compiled.applied = <int64_t>clock.time()
                     try:
                         prepare(head.policy)
                     except BaseException:

@@ -162,18 +162,20 @@ cdef int rules_decide(StoreState *s, MDB_txn *txn, const Request *q, Envelope *e
         fault = rules_scan(&p, q, e, &u)
     if fault == NO_FAULT:
         fault = rules_match(s, &p, &u, DENY, v, &rule)
-    if fault == NO_FAULT and rule:
+    if fault != NO_FAULT:
+        return fault
+    if rule:
         answer(v, REJECT, DENIED, 0)
         rules_end(s, q, &p, rule, v)
         return NO_FAULT
-    if fault == NO_FAULT:
-        fault = rules_match(s, &p, &u, ALLOW, v, &rule)
-    if fault == NO_FAULT and (rule or null_allowed):
+    fault = rules_match(s, &p, &u, ALLOW, v, &rule)
+    if fault != NO_FAULT:
+        return fault
+    if rule or null_allowed:
         answer(v, ACCEPT, ALLOWED, 0)
         rules_end(s, q, &p, rule, v)
         return NO_FAULT
-    if fault == NO_FAULT:
-        fault = rules_match(s, &p, &u, OPT_OUT, v, &rule)
+    fault = rules_match(s, &p, &u, OPT_OUT, v, &rule)
     if fault == NO_FAULT and not rule:
         decided[0] = False
         if p.head.lists & LIST_OPT_IN:
