@@ -7,11 +7,9 @@ from typing import NamedTuple
 from . import _core, policy, records
 from . import settings as settings_
 from .errors import RecordError, RequestError
-from .records import KEY_SIZE, Record, View
+from .records import KEY_SIZE, SWITCHES, Record, View
 
 NOT_GIVEN = "-"
-# What must not be 0 for a known record of a kind to let mail pass.
-SWITCHES = {"client": "allow_client_after", "domain": "allow_domain_after", "pair": "pool_hops"}
 
 
 class Parts(NamedTuple):

@@ -83,10 +83,11 @@ def load(path: str | None = None) -> Configuration:
         found += source.rules()
     # In the order of the lists, whatever the order of the files.
     ordered = tuple(sorted(found, key=lambda rule: rules_.NUMBERS[rule.list]))
-    for rule in ordered:
-        rules_.parse(rule)
     files = dict.fromkeys([*(str(source.path) for source in sources), *(rule.file for rule in ordered)])
-    return Configuration(Policy(values, ordered, tuple(files)), origins)
+    policy = Policy(values, ordered, tuple(files))
+    # Compiling is what checks the rules, and applying wants it done.
+    _ = policy.record
+    return Configuration(policy, origins)
 
 
 def _drop_ins(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import Any
 from . import _core, policy as policy_, times
 from .errors import StoreError
 from .policy import Policy
+from .records import KINDS, SWITCHES, short
 
 # Reasons by the step that gives them, in the order of the decision (docs/decision.md).
 STEPS = ("relay", "denied", "allowed", "opted-out", "expected", "known-client", "known-domain", "known-triplet",
@@ -109,8 +110,7 @@ class _Teller:
         decided = number - 1 == self._decider()
         if decided and self.facts["rule"]:
             rule = self.policy.rules[self.facts["rule"] - 1]
-            return (f"{rule.list}: {rule.entry} ({rule.place})",
-                    {"list": rule.list, "entry": rule.entry, "place": rule.place})
+            return f"{rule.list}: {rule.entry} ({rule.place})", rule.facts()
         prefix = ("deny_", "allow_", "opt_")[number - 2]
         count = sum(rule.list.startswith(prefix) for rule in self.policy.rules)
         if decided and number == 3:
@@ -127,15 +127,14 @@ class _Teller:
             return "no window is open for this recipient", {}
         whom = "one sender domain" if window["narrow"] else "any sender"
         return (f"a window for {whom} is open since {times.date_and_distance(window['opened'], self.now)} until "
-                f"{times.date_and_distance(window['until'], self.now)}, key {window['key'][:12]}", window)
+                f"{times.date_and_distance(window['until'], self.now)}, key {short(window['key'])}", window)
 
     def _needed(self, kind: str) -> int:
-        settings = {"client": "allow_client_after", "domain": "allow_domain_after"}
-        return self.settings[settings[kind]] if kind in settings else 1
+        return self.settings[SWITCHES[kind]] if kind in ("client", "domain") else 1
 
     def _known(self, number: int) -> tuple[str, dict[str, Any]]:
-        kind = ("client", "domain", "triplet", "pair")[number - 6]
-        switch = {"client": "allow_client_after", "domain": "allow_domain_after", "pair": "pool_hops"}.get(kind)
+        kind = KINDS[number - 6]
+        switch = SWITCHES.get(kind)
         if switch and not self.settings[switch]:
             return f"switched off ({switch} = 0)", {}
         records = [self._record(record) for record in self.facts["known"] if record["kind"] == kind]
@@ -152,7 +151,7 @@ class _Teller:
 
     def _record_text(self, record: dict[str, Any], several: bool) -> str:
         where = f"by {record['place']}: " if several else ""
-        key = f"key {record['key'][:12]}"
+        key = f"key {short(record['key'])}"
         if record["last"] is None:
             return f"{where}no record ({key})"
         seen = f"last seen {times.date_and_distance(record['last'], self.now)}"

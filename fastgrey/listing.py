@@ -72,7 +72,7 @@ def windows(view: View, query: Query) -> Listing[Window]:
     orders: dict[str, Callable[[Window], Any]] = {
         "expires": itemgetter("until"), "seen": lambda window: -window["opened"], "key": itemgetter("key")}
     return _bounded(query, "windows", windows_.listing(view.store), orders, (
-        ("key", lambda window: window["key"] if query.long else window["key"][:12]),
+        ("key", lambda window: window["key"] if query.long else short(window["key"])),
         ("for", lambda window: "one sender domain" if window["narrow"] else "any sender"),
         *_time("opened", view, itemgetter("opened")),
         *_time("closes", view, itemgetter("until")),
@@ -87,7 +87,7 @@ def rules(view: View, query: Query) -> Listing[tuple[Rule, int]]:
     return _bounded(query, "rules", list(zip(in_force.rules, in_force.hits, strict=True)), orders, (
         ("list", lambda item: item[0].list), ("rule", lambda item: item[0].entry), ("hits", lambda item: str(item[1])),
         ("place", lambda item: item[0].place),
-    ), lambda item: {"list": item[0].list, "entry": item[0].entry, "place": item[0].place, "hits": item[1]})
+    ), lambda item: item[0].facts() | {"hits": item[1]})
 
 
 def _bounded(query: Query, what: str, rows: list[T], orders: dict[str, Callable[[T], Any]],

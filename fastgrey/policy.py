@@ -5,9 +5,9 @@ policy or the new one, never half of each.
 """
 
 import struct
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from . import _core, directory, rules as rules_, settings as settings_
@@ -38,6 +38,11 @@ class Policy:
     applied: int = 0
     # Of each rule, how often it decided.
     hits: tuple[int, ...] = field(default=(), compare=False)
+
+    @cached_property
+    def record(self) -> bytes:
+        """The compiled rules; PolicyError at the first rule that means nothing. Number and time come with applying."""
+        return compile(self.rules, self.files)
 
     def counted(self) -> list[tuple[Rule, int]]:
         """The rules with their hits, those that decided most first."""
@@ -70,7 +75,7 @@ def action_and_subject(list_name: str) -> tuple[int, int]:
     return (number // 3, number % 3) if number < 6 else (number - 4, 2)
 
 
-def compile(rules: Iterable[Rule], files: Iterable[str] = (), applied: int = 0) -> bytes:
+def compile(rules: Iterable[Rule], files: Iterable[str] = ()) -> bytes:
     """The record for these rules; PolicyError at the first that means nothing."""
     entries: dict[tuple[int, bytes], list[int]] = {}
     patterns: list[tuple[int, bool, int, bytes, bytes, int]] = []
@@ -98,12 +103,12 @@ def compile(rules: Iterable[Rule], files: Iterable[str] = (), applied: int = 0) 
         found[action] = found[action] or number
     patterns.sort(key=lambda pattern: pattern[:2])
     return _assemble(entries, patterns, rows, [name.encode("utf-8", "surrogateescape") for name in names], texts,
-                     applied, kinds, lists, prefixes)
+                     kinds, lists, prefixes)
 
 
 def _assemble(entries: dict[tuple[int, bytes], list[int]], patterns: list[tuple[int, bool, int, bytes, bytes, int]],
-              rows: list[tuple[tuple[int, int], int, int, int]], names: list[bytes], texts: _Texts, applied: int,
-              kinds: int, lists: int, prefixes: dict[str, int]) -> bytes:
+              rows: list[tuple[tuple[int, int], int, int, int]], names: list[bytes], texts: _Texts, kinds: int,
+              lists: int, prefixes: dict[str, int]) -> bytes:
     slots = _slots(entries)
     counts = (len(slots), len(entries), len(patterns), len(rows), len(names))
     base = HEAD.size + sum(count * row.size for count, row in zip(counts, (SLOT, ENTRY, PATTERN, RULE, FILE),
@@ -121,7 +126,7 @@ def _assemble(entries: dict[tuple[int, bytes], list[int]], patterns: list[tuple[
         place, size = texts.add(name)
         parts.append(FILE.pack(base + place, size))
     words = [prefixes["ipv6"] >> 64 * word & (1 << 64) - 1 for word in range(3)]
-    head = HEAD.pack(MAGIC, VERSION, base + len(texts.data), 0, applied, prefixes["ipv4"], *words, kinds, lists,
+    head = HEAD.pack(MAGIC, VERSION, base + len(texts.data), 0, 0, prefixes["ipv4"], *words, kinds, lists,
                      *counts, 0)
     return head + b"".join(parts) + bytes(texts.data)
 
@@ -166,7 +171,7 @@ def decode(record: bytes) -> tuple[int, int, tuple[Rule, ...], tuple[str, ...]]:
 def in_force(store: _core.Store) -> Policy:
     """The policy of a store, with the hits of its rules."""
     record, slots = store.policy()
-    values = dict(zip(settings_.BY_NAME, slots, strict=True))
+    values = settings_.by_name(slots)
     if record is None:
         return Policy(values)
     try:
@@ -185,9 +190,8 @@ def change(store: _core.Store, what: str, assignment: str = "NAME=VALUE") -> str
 
 def apply(store: _core.Store, policy: Policy) -> int:
     """Put a policy in force, durably and all at once; its number. Raises PolicyError, StoreError."""
-    record = compile(policy.rules, policy.files, int(time.time()))
     root = Path(store.path)
-    before = in_force(store) if store.head()["policy"] else Policy(policy.settings)
+    before = in_force(store)
     counts: dict[tuple[str, str], int] = {}
     for rule, count in zip(before.rules, before.hits, strict=True):
         counts[rule.list, rule.entry] = counts.get((rule.list, rule.entry), 0) + count
@@ -198,7 +202,7 @@ def apply(store: _core.Store, policy: Policy) -> int:
             _hits_path(root, number).write_bytes(b"".join(map(HIT.pack, kept)))
 
     try:
-        number = store.configure([policy.settings[name] for name in settings_.BY_NAME], record, prepare)
+        number = store.configure([policy.settings[name] for name in settings_.BY_NAME], policy.record, prepare)
     except OSError as error:
         raise StoreError(f"cannot write {error.filename}: {error.strerror}; the policy in force stays") from None
     # Only those of earlier policies: another process may be about to put the next one in force.

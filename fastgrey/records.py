@@ -16,6 +16,9 @@ from ._core import Records, Store
 from .errors import RequestError
 
 KINDS = ("client", "domain", "triplet", "pair")
+# The setting that must not be 0 for a known record of a kind to let mail pass. Of pairs it counts networks, of the
+# others the promotions that it takes.
+SWITCHES = {"client": "allow_client_after", "domain": "allow_domain_after", "pair": "pool_hops"}
 KEY_SIZE = 16
 BATCH = 4096
 ROW = struct.Struct("=16sQ")
@@ -52,7 +55,7 @@ class View:
         self.store = store
         self.records = Records(store)
         self.now = int(time.time()) if now is None else now
-        self.settings = dict(zip(settings_.BY_NAME, store.head()["settings"], strict=True))
+        self.settings = settings_.by_name(store.head()["settings"])
 
     def batches(self, kind: str, first: bytes = bytes(KEY_SIZE)) -> Iterator[list[tuple[bytes, int]]]:
         """The known records of a kind as keys and numbers as stored, in the order of keys, the expired included."""
@@ -123,7 +126,7 @@ class View:
             return False, "expired"
         if record.where == "pending":
             return self._state_of_pending(record)
-        after = {"client": "allow_client_after", "domain": "allow_domain_after", "pair": "pool_hops"}.get(record.kind)
+        after = SWITCHES.get(record.kind)
         if after is None:
             return True, "its mail passes"
         if self.settings[after] == 0:
@@ -189,9 +192,9 @@ def key_of(where: str, kind: str, stored: bytes) -> bytes:
     return stored[KEY_SIZE // 2:] if kind == "triplet" and where == "pending" else stored
 
 
-def short(key: bytes) -> str:
-    """A key as log lines show it."""
-    return key.hex()[:12]
+def short(key: bytes | str) -> str:
+    """A key, or its hex digits, as log lines show it."""
+    return (key if isinstance(key, str) else key.hex())[:12]
 
 
 def key_prefix(text: str, least: int = 4) -> str:

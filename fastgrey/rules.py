@@ -44,6 +44,10 @@ class Rule:
         """FILE:LINE."""
         return f"{self.file}:{self.line}"
 
+    def facts(self) -> dict[str, str]:
+        """The rule for JSON."""
+        return {"list": self.list, "entry": self.entry, "place": self.place}
+
 
 class Form(NamedTuple):
     """What an entry is looked up by. kind: 'ipv4', 'ipv6' (text: one byte of prefix length, then the packed address),

@@ -132,6 +132,11 @@ def defaults() -> dict[str, int]:
     return {setting.name: setting.parse(setting.default) for setting in SETTINGS}
 
 
+def by_name(slots: list[int]) -> dict[str, int]:
+    """The settings by name from their stored numbers by slot, as a store gives them."""
+    return dict(zip(BY_NAME, slots, strict=True))
+
+
 def parse_assignments(assignments: tuple[str, ...]) -> dict[str, int]:
     """Read NAME=VALUE texts; SettingsError names the first that is wrong."""
     values = {}

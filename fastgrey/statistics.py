@@ -31,7 +31,7 @@ def collect(path: str) -> dict[str, Any]:
         "format": head["version"],
         "generation": head["generation"],
         "made": times.rfc3339(head["made"]),
-        "settings": settings.show(dict(zip(settings.BY_NAME, head["settings"], strict=True))),
+        "settings": settings.show(settings.by_name(head["settings"])),
         "counting_since": times.rfc3339(counters["made"]) if counters else None,
         "verdicts": counters["verdicts"] if counters else {},
         "recent": {name: recent(counters, name, now) if counters else {} for name in PERIODS},
@@ -40,8 +40,7 @@ def collect(path: str) -> dict[str, Any]:
         "known": known,
         "policy": {"number": in_force.number,
                    "applied": times.rfc3339(in_force.applied) if in_force.number else None},
-        "rules": [{"list": rule.list, "entry": rule.entry, "place": rule.place, "hits": hits}
-                  for rule, hits in in_force.counted()],
+        "rules": [rule.facts() | {"hits": hits} for rule, hits in in_force.counted()],
         "pending": [{"from": times.rfc3339(p["start"]), "until": times.rfc3339(p["start"] + p["length"]),
                      "records": p["records"]} for p in partitions],
         "bytes": {

@@ -23,7 +23,7 @@ def open_window(store: _core.Store, recipient: str, domain: str | None, duration
     domain: sender domain, subdomains included; None for any sender. duration: such as '15m', at most the setting
     expect_max. Raises SettingsError.
     """
-    longest = dict(zip(settings.BY_NAME, store.head()["settings"], strict=True))["expect_max"]
+    longest = settings.by_name(store.head()["settings"])["expect_max"]
     span = settings.Setting("--for", "duration", "", "", "", 1, settings.YEAR).parse(duration)
     if span > longest:
         raise SettingsError(f"--for {duration}: a window may be open for {times.span(longest)} at most (expect_max); "
@@ -31,15 +31,15 @@ def open_window(store: _core.Store, recipient: str, domain: str | None, duration
     now = int(time.time())
     _check(recipient, domain)
     if dry_run:
-        found = _find(store, recipient, domain)
+        found = _core.find_window(store, recipient, domain)
         return Window(key=found["key"] if found else "", opened=now, until=now + span, narrow=domain is not None)
-    return Window(**_core.open_window(store, recipient, domain, now, now + span))
+    return _core.open_window(store, recipient, domain, now, now + span)
 
 
 def close_window(store: _core.Store, recipient: str, domain: str | None, dry_run: bool = False) -> Window:
     """Close a window before its time; what it was. Raises SettingsError where none is open."""
     _check(recipient, domain)
-    found = _find(store, recipient, domain)
+    found = _core.find_window(store, recipient, domain)
     if found is None or found["until"] < time.time():
         whom = f"{recipient} from {domain}" if domain else recipient
         raise SettingsError(f"no window is open for {whom}; they are listed by: fastgrey expect --list")
@@ -62,18 +62,13 @@ def close_by_key(store: _core.Store, key: str, dry_run: bool = False) -> Window:
 def listing(store: _core.Store) -> list[Window]:
     """The windows that are open, the next to close first."""
     now = time.time()
-    return [Window(**window) for window in _core.windows(store) if window["until"] >= now]
+    return [window for window in _core.windows(store) if window["until"] >= now]
 
 
 def facts(window: Window) -> dict[str, object]:
     """A window for JSON; times are UTC (RFC 3339)."""
     return {"key": window["key"], "opened": times.rfc3339(window["opened"]), "until": times.rfc3339(window["until"]),
             "one_domain": window["narrow"]}
-
-
-def _find(store: _core.Store, recipient: str, domain: str | None) -> Window | None:
-    found = _core.find_window(store, recipient, domain)
-    return Window(**found) if found else None
 
 
 def _check(recipient: str, domain: str | None) -> None:

@@ -12,8 +12,8 @@ import time
 from conftest import FASTGREY
 
 
-def on_terminal(arguments, path, stream="stderr", width=100, height=50, **environment):
-    """Run a command with a terminal as one of its streams; what it wrote there."""
+def on_terminal(arguments, path, stream="stderr", width=100, height=50, status=0, **environment):
+    """Run a command with a terminal as one of its streams, which ends with this status; what it wrote there."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", height, width, 0, 0))
     environment = {"FASTGREY_STORE": str(path), "TERM": "xterm", "PATH": os.environ["PATH"], **environment}
@@ -31,5 +31,5 @@ def on_terminal(arguments, path, stream="stderr", width=100, height=50, **enviro
         elif process.poll() is not None:
             break
     os.close(master)
-    assert process.wait(60) == 0
+    assert process.wait(60) == status
     return text.decode()

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 import click
 
 from fastgrey import compaction
-from fastgrey.cli.common import bytes_shown, dry_run_option, json_option, print_rows, store_option, store_path
+from fastgrey.cli.common import dry_run_option, json_option, print_rows, store_option, store_path
+from fastgrey.sizes import bytes_shown
 
 
 @click.command()

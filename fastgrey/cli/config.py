@@ -50,7 +50,7 @@ def show(config: str | None, as_json: bool) -> None:
     if as_json:
         print_json({
             "files": loaded.policy.files, "settings": values, "origins": loaded.origins,
-            "rules": [{"list": rule.list, "entry": rule.entry, "place": rule.place} for rule in loaded.policy.rules],
+            "rules": [rule.facts() for rule in loaded.policy.rules],
         })
         return
     print_rows((name, f"{value:<12}{loaded.origins.get(name, 'default')}") for name, value in values.items())

@@ -7,6 +7,7 @@ import click
 from fastgrey import directory, explanation, times
 from fastgrey.cli.common import json_option, print_json, print_rows, store_option, store_path
 from fastgrey.explanation import Explanation
+from fastgrey.records import short
 
 
 @click.command()
@@ -62,4 +63,4 @@ def _parts(told: Explanation) -> list[tuple[str, object]]:
         given, normal = getattr(told, part), found[part]
         normal = normal or "the null sender"
         rows.append((part, normal if given in (found[part], "") else f"{given}, keyed as {normal}"))
-    return [*rows, ("key", (told.key or "")[:12])]
+    return [*rows, ("key", short(told.key or ""))]

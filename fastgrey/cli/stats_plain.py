@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastgrey import _core, statistics, times
-from fastgrey.cli.common import bytes_shown
+from fastgrey.sizes import bytes_shown
 
 COLUMNS = ("since start", *statistics.PERIODS)
 MOST_USED = 10

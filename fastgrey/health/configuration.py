@@ -17,7 +17,7 @@ def head(place: Place, store: _core.Store) -> Iterator[Finding]:
 
 def settings_hardly_meant(place: Place, store: _core.Store) -> Iterator[Finding]:
     """Settings that are allowed and hardly meant."""
-    for text in settings.doubts(_settings(store)):
+    for text in settings.doubts(settings.by_name(store.head()["settings"])):
         yield doubt(text, policy.change(store, "change it"))
 
 
@@ -30,11 +30,13 @@ def counters(place: Place, store: _core.Store) -> Iterator[Finding]:
             remedy = f"{run('rm', '-r', str(file))} && {remedy.removeprefix('run: ')}"
         yield wrong(f"the page of counters {file} is missing, damaged or of another version", remedy)
         return
-    on_error = _settings(store)["on_error"]
+    values = settings.by_name(store.head()["settings"])
+    on_error = values["on_error"]
     if page["defer_on_error"] != bool(on_error):
         yield wrong("the page of counters has another on_error than the settings",
                     place.run("init", "--set", f"on_error={settings.BY_NAME['on_error'].show(on_error)}"))
-    yield from _events(page["events"], page["verdicts"], policy.change(store, "raise pending_size", "pending_size=SIZE"))
+    larger = policy.change(store, "raise pending_size", "pending_size=SIZE")
+    yield from _events(page["events"], page["verdicts"], larger)
 
 
 def strangers(place: Place, store: _core.Store) -> Iterator[Finding]:
@@ -53,7 +55,3 @@ def _events(events: dict[str, int], verdicts: dict[str, int], larger: str) -> It
     errors = sum(number for name, number in verdicts.items() if name.endswith(" error"))
     what = f"{errors} of {checks} checks ended as error since the store was made"
     yield doubt(what, "look for their causes in the log of the hook") if errors * ERRORS_USUAL > checks else good(what)
-
-
-def _settings(store: _core.Store) -> dict[str, int]:
-    return dict(zip(settings.BY_NAME, store.head()["settings"], strict=True))

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import _core, directory, settings
-from ..cli.common import bytes_shown
+from .. import _core, directory, policy, settings
+from ..sizes import bytes_shown
 from . import layout
 from .finding import Finding, Place, doubt, good, run, wrong
 
@@ -39,7 +39,7 @@ def file_system(place: Place) -> Iterator[Finding]:
 def growth(place: Place, store: _core.Store) -> Iterator[Finding]:
     """A compaction needs a copy of what is in force, pending may grow to its bound."""
     name, passed = layout.generation(place)
-    bound = dict(zip(settings.BY_NAME, store.head()["settings"], strict=True))["pending_size"]
+    bound = settings.by_name(store.head()["settings"])["pending_size"]
     taken = directory.size_on_disk(layout.pending_path(place))
     yield good(f"{name}: {bytes_shown(passed.used)} of {bytes_shown(passed.size)} used, "
                f"a map of {bytes_shown(passed.map)}; pending: {bytes_shown(taken)} of at most {bytes_shown(bound)}")
@@ -48,11 +48,18 @@ def growth(place: Place, store: _core.Store) -> Iterator[Finding]:
     if free < copy:
         yield wrong(f"{bytes_shown(free)} are free and a compaction takes {bytes_shown(copy)}", f"make room on {mount}")
     elif free < copy + more:
-        fitting = (taken + free - copy) // MEGABYTE * MEGABYTE
-        least = settings.BY_NAME["pending_size"].least
         yield doubt(f"{bytes_shown(free)} are free: pending may take {bytes_shown(more)} more and a compaction "
-                    f"{bytes_shown(copy)}", place.run("init", "--set", f"pending_size={fitting // MEGABYTE}M")
-                    if fitting >= least else f"make room on {mount}")
+                    f"{bytes_shown(copy)}", _lower(place, store, taken + free - copy) or f"make room on {mount}")
+
+
+def _lower(place: Place, store: _core.Store, fitting: int) -> str | None:
+    """The remedy that is a bound of so many bytes at most; None where that would be too low a one."""
+    if fitting // MEGABYTE * MEGABYTE < settings.BY_NAME["pending_size"].least:
+        return None
+    size = f"{fitting // MEGABYTE}M"
+    if policy.in_force(store).files:
+        return policy.change(store, f'set pending_size = "{size}"')
+    return place.run("init", "--set", f"pending_size={size}")
 
 
 def _free(root: Path) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import _core, directory, times
-from ..cli.common import bytes_shown
+from ..sizes import bytes_shown
 from . import layout
 from .finding import Finding, Place, doubt, good
 

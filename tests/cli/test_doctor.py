@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import pty
 import re
 import shutil
 import signal
@@ -24,6 +23,7 @@ from conftest import BIN, FASTGREY, HOOK, write_lock_held
 from fastgrey import compaction, directory, health
 from fastgrey.health import isolation, programs
 from machine import NOBODY, fill_up, needs_root, open_the_way, small_disk
+from terminal import on_terminal
 
 GROUP = 12_345
 
@@ -89,19 +89,9 @@ def test_exit_statuses_are_in_the_help(run_fastgrey):
 def test_colours_on_a_terminal_only(make_store, run_fastgrey, path):
     make_store("retry_window=1m")
     assert "\x1b" not in run_fastgrey("doctor").stdout
-    master, slave = pty.openpty()
-    process = subprocess.Popen([FASTGREY, "doctor", "--store", str(path)], stdout=slave, env={"TERM": "xterm"})
-    os.close(slave)
-    text = b""
-    try:
-        while data := os.read(master, 65536):
-            text += data
-    except OSError:
-        pass
-    os.close(master)
-    assert process.wait(60) == 1
-    assert b"\x1b[32mgood" in text
-    assert b"\x1b[33mdoubt" in text
+    text = on_terminal(["doctor"], path, "stdout", status=1)
+    assert "\x1b[32mgood" in text
+    assert "\x1b[33mdoubt" in text
 
 
 def test_names_of_others_cannot_reach_the_terminal(run_fastgrey, tmp_path):
@@ -729,6 +719,20 @@ def test_little_room(tmp_path, doctor):
         with (disk / "filler").open("wb") as file:
             file.write(bytes(38 << 20))
         the(doctor(*arguments), "doubt", "pending may take", "make room on")
+
+
+@needs_root
+def test_little_room_where_a_configuration_is_in_force(tmp_path, doctor, config, run_fastgrey):
+    """init would refuse to set what is set there."""
+    main = config('pending_size = "1G"')
+    with small_disk(tmp_path / "disk", 40 << 20) as disk:
+        arguments = ("--store", str(disk / "store"))
+        run_fastgrey("init", *arguments)
+        run_fastgrey("apply", *arguments)
+        remedy = the(doctor(*arguments), "doubt", "pending may take", f"in {main}, then: fastgrey apply").remedy
+        config(remedy.removeprefix("set ").partition(" in ")[0])
+        run_fastgrey("apply", *arguments)
+        assert doctor(*arguments).status == 0
 
 
 @needs_root
