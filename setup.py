@@ -116,6 +116,18 @@ PARTS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "fastgrey").glob
 CYTHON = {"include_path": [str(ROOT)], "language_level": 3}
 
 
+def shared_files():
+    """What goes below share/ of the environment: files that people copy elsewhere, and pages where man(1) looks."""
+    contrib = ROOT / "contrib"
+    folders = {f"share/fastgrey/{path.parent.relative_to(contrib)}": path.parent
+               for path in sorted(contrib.rglob("*")) if path.is_file() and path.parent.name != "demo"}
+    for target, folder in folders.items():
+        yield target, [str(path.relative_to(ROOT)) for path in sorted(folder.iterdir()) if path.is_file()]
+    for section in (1, 5, 8):
+        yield f"share/man/man{section}", [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob(f"docs/man/*.{section}"))]
+
+
+
 class BuildNative(Command):
     """Link qmail-checkenv: cythonized like the extension, static, without Python.
 
@@ -215,5 +227,6 @@ core = Extension(
 
 setup(
     ext_modules=cythonize([core], build_dir="build", **CYTHON),
+    data_files=list(shared_files()),
     cmdclass={"build": Build, "build_native": BuildNative, "install": Install, "install_scripts": InstallScripts},
 )

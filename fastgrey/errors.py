@@ -49,3 +49,7 @@ class RequestError(FastgreyError):
 
 class RecordError(FastgreyError):
     """A record that was asked for is not there, or cannot be made under the settings in force."""
+
+
+class InstallationError(FastgreyError):
+    """A part of fastgrey itself is missing, or a place where it belongs cannot be used."""
