@@ -127,7 +127,6 @@ def shared_files():
         yield f"share/man/man{section}", [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob(f"docs/man/*.{section}"))]
 
 
-
 class BuildNative(Command):
     """Link qmail-checkenv: cythonized like the extension, static, without Python.
 
