@@ -1,6 +1,7 @@
 """Fixtures that more than one kind of test uses."""
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import debian
 import fastgrey
 from fastgrey import directory
 
@@ -45,9 +47,13 @@ def make_store(path):
 
 @pytest.fixture
 def run_hook(path, tmp_path):
-    """Run the real executable; gives status, line (standard error) and its first words."""
+    """Run the real executable, as name where that is given; gives status, line (standard error) and its first words.
 
-    def run(sender="a@example.org", recipient="b@example.net", client="192.0.2.1", env=None, argv=None, **options):
+    On standard output it must say what says tells; None for anything, to be found in said.
+    """
+
+    def run(sender="a@example.org", recipient="b@example.net", client="192.0.2.1", env=None, argv=None, name=None,
+            says=b"", **options):
         environment = {"FASTGREY_STORE": str(path)}
         if client is not None:
             environment["TCPREMOTEIP"] = client
@@ -55,14 +61,25 @@ def run_hook(path, tmp_path):
         # Another user may have no way into the directory of the checkout.
         hook = shutil.copy(HOOK, tmp_path) if "user" in options else HOOK
         done = subprocess.run(
-            [hook, sender, recipient] if argv is None else [hook, *argv],
-            env=environment, capture_output=True, timeout=60, **options,
+            [hook if name is None else name, *([sender, recipient] if argv is None else argv)], executable=hook,
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, **options,
         )
-        assert done.stdout == b""
+        assert says is None or done.stdout == says
         line = done.stderr.decode("ascii")
-        return SimpleNamespace(status=done.returncode, line=line, words=line.split()[1:3])
+        return SimpleNamespace(status=done.returncode, line=line, words=line.split()[1:3], said=done.stdout)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def debian_package(tmp_path_factory):
+    """The files of a Debian package by its name, unpacked once a session."""
+
+    @functools.cache
+    def files(name):
+        return debian.unpack(name, tmp_path_factory.mktemp(name))
+
+    return files
 
 
 @pytest.fixture

@@ -105,6 +105,7 @@ cdef int decide_pending(StoreState *s, const Request *q, const Envelope *e, Verd
             return NO_FAULT
         reason = RETRY
     elif pool_passes(s, &p, q.now):
+        age = elapsed(q.now, p.pair_first)
         reason = POOL
     else:
         defer(s, v, NEW, delay)
@@ -114,6 +115,7 @@ cdef int decide_pending(StoreState *s, const Request *q, const Envelope *e, Verd
         if fault != NO_FAULT:
             return fault
     answer(v, ACCEPT, reason, 0)
+    v.waited = age
     return NO_FAULT
 
 

@@ -11,7 +11,10 @@ cdef enum:
 cdef void log_cause(Text *t, StoreState *s, int fault, int error) noexcept nogil:
     """What, where, why, what to do."""
     text_add(t, fault_text(fault))
-    if fault >= PATH_TOO_LONG and fault != NO_BOOT_ID:
+    if fault == BAD_HOOK:
+        text_char(t, c" ")
+        text_escaped(t, span(s.part, strlen(s.part)), SHOWN_ADDRESS)
+    elif PATH_TOO_LONG <= fault <= RULE_FAILED and fault != NO_BOOT_ID:
         text_char(t, c" ")
         text_escaped(t, span(s.path, strlen(s.path)), SHOWN_ADDRESS)
         if s.part != NULL and fault != NO_STORE:
@@ -49,7 +52,7 @@ cdef void log_line(Text *t, StoreState *s, const Request *q, const VerdictState 
     if v.fault != NO_FAULT:
         text_add(t, b": ")
         log_cause(t, s, v.fault, v.error)
-    while note <= GAVE_UP_PARTITION:
+    while note <= LAST_NOTE:
         if v.notes & note:
             text_add(t, b"; ")
             text_add(t, note_text(note))

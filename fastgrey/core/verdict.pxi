@@ -42,6 +42,9 @@ cdef enum Fault:
     TOO_SLOW = 15
     DAMAGED = 16
     RULE_FAILED = 17
+    BAD_HOOK = 18
+    NO_ENVELOPE = 19
+    BAD_POSTGREY_USAGE = 20
 
 # What went wrong beside a verdict that stands all the same.
 cdef enum Note:
@@ -49,12 +52,21 @@ cdef enum Note:
     NOT_REFRESHED = 1
     NOT_RECORDED = 2
     GAVE_UP_PARTITION = 4
+    # The mail server cannot be told the verdict (docs/hooks.md).
+    DEFERRED_IN_VAIN = 8
+    REJECTED_IN_VAIN = 16
+    SESSION_CUT = 32
+    NOT_TOLD = 64
+    NO_TRACE = 128
+    LAST_NOTE = 128
 
 
 cdef struct VerdictState:
     int action
     int reason
     int64_t wait
+    # Of what retry or pool accepts: the seconds since its first attempt.
+    int64_t waited
     int fault
     int error
     int notes
@@ -145,12 +157,18 @@ cdef const char *fault_text(int fault) noexcept nogil:
         return b"no answer from the store in time"
     elif fault == RULE_FAILED:
         return b"a regular expression of the rules took too long or too much memory"
+    elif fault == BAD_HOOK:
+        return b"there is no hook named"
+    elif fault == NO_ENVELOPE:
+        return b"sender and recipient are not in the environment"
+    elif fault == BAD_POSTGREY_USAGE:
+        return b"wants five arguments: SERVER, SENDER, RECIPIENT, CLIENT and NAME"
     return b"a file of the store is damaged or was cut short"
 
 
 cdef const char *fault_remedy(int fault) noexcept nogil:
     if fault == BAD_USAGE:
-        return b"call it as: qmail-checkenv SENDER RECIPIENT"
+        return b"call it as: qmail-checkenv SENDER RECIPIENT, or say first who calls: --hook NAME"
     elif fault == BAD_CLIENT:
         return b"run it under tcpserver, or set TCPREMOTEIP or TCP6REMOTEIP"
     elif fault == BAD_SENDER or fault == BAD_RECIPIENT:
@@ -171,6 +189,13 @@ cdef const char *fault_remedy(int fault) noexcept nogil:
         return b"look for a stopped process that holds the store, and for a slow disk"
     elif fault == RULE_FAILED:
         return b"write that rule in a simpler way, or list what it stands for; then: fastgrey apply"
+    elif fault == BAD_HOOK:
+        return (b"call it checkenv, envelope-scanner, rcptcheck, spp or postgrey, alone or after qmail- or fastgrey-, "
+                b"or say one of them first: --hook NAME")
+    elif fault == NO_ENVELOPE:
+        return b"run it as RCPTCHECK (SENDER, RECIPIENT), or in [rcpt] of qmail-spp (SMTPMAILFROM, SMTPRCPTTO)"
+    elif fault == BAD_POSTGREY_USAGE:
+        return b"let the qmail-smtpd of s/qmail run it, as POSTGREY says"
     return b"ask: fastgrey doctor"
 
 
@@ -179,4 +204,14 @@ cdef const char *note_text(int note) noexcept nogil:
         return b"last-seen time not written"
     elif note == NOT_RECORDED:
         return b"pending is full, this triplet was not recorded"
-    return b"pending is full, its oldest partition was given up"
+    elif note == GAVE_UP_PARTITION:
+        return b"pending is full, its oldest partition was given up"
+    elif note == DEFERRED_IN_VAIN:
+        return b"accepted all the same: this hook cannot defer"
+    elif note == REJECTED_IN_VAIN:
+        return b"deferred only: this hook cannot reject"
+    elif note == SESSION_CUT:
+        return b"the session is cut: this hook cannot defer one recipient"
+    elif note == NOT_TOLD:
+        return b"accepted all the same: standard output cannot be written"
+    return b"FASTGREY_TRACE is no name of a header, none was added"

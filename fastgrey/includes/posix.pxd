@@ -5,8 +5,8 @@ cdef extern from "errno.h" nogil:
     int ENOENT, EACCES, EROFS, ENOMEM, EBADF, EINVAL, ENOTDIR, ENAMETOOLONG, EEXIST, EINTR
 
 cdef extern from "fcntl.h" nogil:
-    int O_RDONLY, O_RDWR, O_CLOEXEC
-    int F_GETFD
+    int O_RDONLY, O_RDWR, O_CLOEXEC, O_ACCMODE
+    int F_GETFD, F_GETFL
     int open(const char *path, int flags, ...)
     int fcntl(int fd, int command, ...)
 
@@ -33,6 +33,10 @@ cdef extern from "sys/types.h" nogil:
 cdef extern from "sys/stat.h" nogil:
     int mkdir(const char *path, mode_t mode)
     mode_t umask(mode_t mask)
+    cdef struct stat_t "stat":
+        mode_t st_mode
+    int fstat(int fd, stat_t *status)
+    bint S_ISFIFO(mode_t mode)
 
 cdef extern from "sys/mman.h" nogil:
     int PROT_READ, PROT_WRITE, MAP_SHARED

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -223,18 +222,10 @@ def test_the_reference_is_not_stale(run_fastgrey):
     assert (ROOT / "docs" / "configuration.md").read_text() == page, "fastgrey config describe --markdown makes it anew"
 
 
-@pytest.fixture(scope="session")
-def postgrey(tmp_path_factory):
-    """The files of Debian's package postgrey, which is unpacked and not installed."""
-    folder = tmp_path_factory.mktemp("postgrey")
-    try:
-        for command in (["apt-get", "-q", "download", "postgrey"], ["sh", "-c", "dpkg -x postgrey_*.deb ."]):
-            # As root apt wants to become another user, who may not write here.
-            subprocess.run([*command[:1], "-o", "APT::Sandbox::User=root", *command[1:]] if "apt" in command[0]
-                           else command, cwd=folder, check=True, capture_output=True, timeout=120)
-    except (OSError, subprocess.SubprocessError) as error:
-        pytest.skip(f"cannot get Debian's package postgrey: {error}")
-    return folder / "usr" / "share" / "postgrey"
+@pytest.fixture
+def postgrey(debian_package):
+    """The lists of postgrey, as Debian has them."""
+    return debian_package("postgrey") / "usr" / "share" / "postgrey"
 
 
 def test_postgrey_lists_load_unchanged(make_store, config, run_fastgrey, run_hook, postgrey):
