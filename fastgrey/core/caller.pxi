@@ -95,15 +95,15 @@ cdef int read_envelope(Request *q, int hook, int count, char **words) noexcept n
         sender = getenv(b"SMTPMAILFROM")
         recipient = getenv(b"SMTPRCPTTO")
     else:
-        # words[0] is the server that would be asked.
-        if count != 5:
+        # words[0] is the server that would be asked; a name that is not known may not be given.
+        if count != 5 and count != 4:
             return BAD_POSTGREY_USAGE
         sender = words[1]
         recipient = words[2]
         if is_client(words[3]):
             q.client = span(words[3], strlen(words[3]))
         # What qmail says where there is no name.
-        if strcmp(words[4], b"unknown") != 0:
+        if count == 5 and strcmp(words[4], b"unknown") != 0:
             q.name = span(words[4], strlen(words[4]))
     if fault == NO_FAULT and (sender == NULL or recipient == NULL):
         fault = NO_ENVELOPE

@@ -162,7 +162,7 @@ cdef const char *fault_text(int fault) noexcept nogil:
     elif fault == NO_ENVELOPE:
         return b"sender and recipient are not in the environment"
     elif fault == BAD_POSTGREY_USAGE:
-        return b"wants five arguments: SERVER, SENDER, RECIPIENT, CLIENT and NAME"
+        return b"wants as arguments SERVER, SENDER, RECIPIENT, CLIENT and, where there is one, NAME"
     return b"a file of the store is damaged or was cut short"
 
 

@@ -1,6 +1,5 @@
 """Whatever is wrong, the executable answers as on_error says, with one line that names cause and remedy."""
 
-import contextlib
 import os
 import resource
 import shutil
@@ -15,7 +14,7 @@ import pytest
 import aging
 import fastgrey
 import heads
-from conftest import HOOK, write_lock_held
+from conftest import HOOK, full_pipe, nothing_said_into, write_lock_held
 from fastgrey import directory
 from machine import as_nobody, fill_up, needs_root, open_the_way, small_disk
 
@@ -350,9 +349,7 @@ def test_closed_descriptors_never_reach_the_store(store, path, closed):
     for number in range(30):
         done = subprocess.run([*command, f"a@h{number}.example", "b@example.net"], env=environment, timeout=60)
         assert done.returncode == 111
-    for file in path.rglob("*"):
-        if file.is_file():
-            assert b"fastgrey: " not in file.read_bytes(), file
+    nothing_said_into(path)
     with fastgrey.open(path) as opened:
         assert opened.counters()["verdicts"] == {"defer new": 30}
 
@@ -368,12 +365,7 @@ def test_nobody_reads_the_log(store, path):
 
 def test_log_that_is_full_ends_the_wait(store, path):
     """A log reader that stopped: the verdict stands, after the bound of seconds."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(writer, b"x" * 4096)
-    os.set_blocking(writer, True)
+    reader, writer = full_pipe()
     started = time.monotonic()
     done = subprocess.run([HOOK, "a@b.example", "c@d.example"],
                           env={"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"}, stderr=writer, timeout=60)
