@@ -126,7 +126,7 @@ def envelopes():
 
 
 def nothing_said_into(folder, *texts):
-    """No file below the folder holds a log line, or any of these texts: a table that was opened as a descriptor for them."""
+    """No file below the folder holds a log line or any of these texts, as a table opened by their descriptor would."""
     for file in folder.rglob("*"):
         if file.is_file():
             content = file.read_bytes()

@@ -1,4 +1,4 @@
-"""A process with exactly these arguments and variables, such as no shell and no library makes: none at all, or one twice."""
+"""A process with exactly these arguments and variables, such as no shell makes: none at all, or one twice."""
 
 import subprocess
 import sys

@@ -30,14 +30,15 @@ cdef void show_help() noexcept nogil:
         b"postgrey          qmail-postgrey SERVER SENDER RECIPIENT CLIENT    0       10     10\n"
         b"                  NAME\n"
         b"\n"
-        b"Which hook it is tells the name of the program (checkenv, qmail-checkenv and fastgrey-checkenv are the same),\n"
-        b"or before all other arguments: --hook NAME\n"
+        b"The name of the program says which hook it is (checkenv, qmail-checkenv and fastgrey-checkenv are\n"
+        b"the same), or, before all other arguments, --hook NAME. Alone: --help, --version.\n"
         b"\n"
-        b"Environment: TCPREMOTEIP, TCP6REMOTEIP, PROTO, TCPREMOTEHOST, RELAYCLIENT from the server; FASTGREY_STORE, the\n"
-        b"store, otherwise ")
+        b"Environment: TCPREMOTEIP, TCP6REMOTEIP, PROTO, TCPREMOTEHOST, RELAYCLIENT from the server;\n"
+        b"FASTGREY_STORE, the store, otherwise ")
     cdef const char *rest = (
-        b"; for replies FASTGREY_DEFER_TEXT and\n"
-        b"FASTGREY_REJECT_TEXT; for spp FASTGREY_TRACE, the name of a header to add (X-Greylist if empty).\n"
+        b";\n"
+        b"FASTGREY_DEFER_TEXT and FASTGREY_REJECT_TEXT, texts of replies on stdout and descriptor 4;\n"
+        b"FASTGREY_TRACE, for spp the name of a header to add (X-Greylist if empty).\n"
         b"\n"
         b"Each decision is a line on standard error. Settings and rules: fastgrey --help\n"
         b"\n"

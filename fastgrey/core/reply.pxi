@@ -71,8 +71,8 @@ cdef void spp_commands(Text *t, const Request *q, VerdictState *v) noexcept nogi
         spp_trace(t, v)
         return
     if v.action == DEFER and q.sender.size == 0 and variable_is(b"SMTPRCPTCOUNTALL", b"1"):
-        # Who asks whether an address exists (a callout) does so as the null sender and leaves before DATA (Harris 2003).
-        # For the first recipient alone: qmail-spp would send one reply for each command, all of them to one DATA.
+        # Who verifies an address (a callout) asks as the null sender and leaves before DATA (Harris 2003). For the first
+        # recipient alone: qmail-spp would send one reply for each such command, all of them to one DATA.
         text_add(t, b"LD")
     else:
         text_char(t, c"E")

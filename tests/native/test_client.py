@@ -44,7 +44,8 @@ def test_client(make_store, run_hook, variables, client):
 
 
 @pytest.mark.parametrize("variables", [
-    {}, {"PROTO": "TCP6"}, {"TCPREMOTEIP": ""}, {"TCPREMOTEIP": "", "TCP6REMOTEIP": ""}, {"TCPREMOTEIP": "::ffff:1.2.3"},
+    {}, {"PROTO": "TCP6"}, {"TCPREMOTEIP": ""}, {"TCPREMOTEIP": "", "TCP6REMOTEIP": ""},
+    {"TCPREMOTEIP": "::ffff:1.2.3"},
     {"PROTO": "TCP6", "TCP6REMOTEIP": "x", "TCPREMOTEIP": "y"},
 ])
 def test_no_client(make_store, run_hook, variables):

@@ -136,7 +136,9 @@ def test_half_an_envelope_in_the_environment(store, run_hook, missing):
 
 # Which hook it is.
 
-@pytest.mark.parametrize("name", ["{}", "qmail-{}", "fastgrey-{}", "/var/qmail/bin/qmail-{}", "./{}", "a/b/../fastgrey-{}"])
+@pytest.mark.parametrize("name", [
+    "{}", "qmail-{}", "fastgrey-{}", "/var/qmail/bin/qmail-{}", "./{}", "a/b/../fastgrey-{}",
+])
 @pytest.mark.parametrize(("hook", "status"), [
     ("checkenv", 111), ("envelope-scanner", 101), ("rcptcheck", 0), ("spp", 0), ("postgrey", 10),
 ])
@@ -156,7 +158,9 @@ def test_option_goes_before_the_name(store, run_hook, program, hook, status):
     assert (result.status, result.words) == (status, ["defer", "new"])
 
 
-@pytest.mark.parametrize("name", ["qmail-nosuch", "", "/", "qmail-", "fastgrey-qmail-spp", "SPP", "checkenv ", "x" * 5000])
+@pytest.mark.parametrize("name", [
+    "qmail-nosuch", "", "/", "qmail-", "fastgrey-qmail-spp", "SPP", "checkenv ", "x" * 5000,
+])
 def test_wrong_name_says_which_there_are(store, run_hook, name):
     result = run_hook(name=name)
     assert (result.status, result.words) == (111, ["defer", "error"])
@@ -219,7 +223,7 @@ def test_help_names_every_hook():
 # RCPTCHECK.
 
 def run_rcptcheck(path, sender, env=None, four="pipe", close_two=False):
-    """Run it with descriptor 4 a pipe, closed, a pipe whose reader is gone, a file, or the end for reading; status, what
+    """Run it with descriptor 4 a pipe, closed, gone (a pipe without reader), a file, or the reading end; status, what
     came, the line."""
     reader, writer = os.pipe()
     extra = None
@@ -298,9 +302,9 @@ def test_session_is_cut_where_that_is_wanted(ask):
 def test_descriptor_4_is_of_no_concern_to_others(store, path, hook):
     reader, writer = os.pipe()
     called = call(hook)
-    done = subprocess.run([hook, *called["argv"]], executable=HOOK, preexec_fn=lambda: os.dup2(writer, 4), close_fds=False,
-                          capture_output=True, env=called["env"] | {"FASTGREY_STORE": str(path), "USE_FD4": "1",
-                                                                    "TCPREMOTEIP": "192.0.2.1"})
+    environment = called["env"] | {"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1", "USE_FD4": "1"}
+    done = subprocess.run([hook, *called["argv"]], executable=HOOK, preexec_fn=lambda: os.dup2(writer, 4),
+                          close_fds=False, capture_output=True, timeout=60, env=environment)
     os.close(writer)
     assert os.read(reader, 99) == b""
     os.close(reader)
@@ -348,7 +352,8 @@ def test_trace_of_what_waited(make_store, ask_plain, path, pending_path, clients
     aging.age(path, pending_path, 4000)
     result = ask_plain("spp", client=last, env=trace, says=None)
     assert result.words == ["accept", reason]
-    said = re.fullmatch(rf"HX-Greylist: delayed (\d+) seconds by fastgrey-{version()} \({reason}\)\n", result.said.decode())
+    said = re.fullmatch(rf"HX-Greylist: delayed (\d+) seconds by fastgrey-{version()} \({reason}\)\n",
+                        result.said.decode())
     assert 4000 <= int(said[1]) < 4100
     ask_plain("spp", client=last, env=trace,
               says=f"HX-Greylist: passed by fastgrey-{version()} (known-triplet)\n".encode())
@@ -367,7 +372,9 @@ def test_trace(ask, name, header):
     ask("spp", FRIEND, env=trace | {"RELAYCLIENT": ""})
 
 
-@pytest.mark.parametrize("name", ["X Greylist", "X-Grey:list", "X-Gr\u00e9y", "A\nB", "A\rB", " ", "x" * 61, "x" * 5000])
+@pytest.mark.parametrize("name", [
+    "X Greylist", "X-Grey:list", "X-Gr\u00e9y", "A\nB", "A\rB", " ", "x" * 61, "x" * 5000,
+])
 def test_trace_that_is_no_header(ask, name):
     result = ask("spp", FRIEND, env={"FASTGREY_TRACE": name})
     assert (result.status, result.words) == (0, ["accept", "allowed"])
@@ -462,7 +469,9 @@ def start(hook, path):
     ("checkenv", 111, b""), ("envelope-scanner", 101, b""), ("rcptcheck", 0, b""), ("spp", 0, DEFERRED),
     ("postgrey", 10, b""),
 ])
-@pytest.mark.parametrize(("number", "words"), [(signal.SIGALRM, b"in time"), (signal.SIGBUS, b"damaged or was cut short")])
+@pytest.mark.parametrize(("number", "words"), [
+    (signal.SIGALRM, b"in time"), (signal.SIGBUS, b"damaged or was cut short"),
+])
 def test_signal_in_the_middle(ask, path, pending_path, hook, status, said, number, words):
     ask("checkenv")
     with write_lock_held(pending_path):
@@ -475,7 +484,8 @@ def test_signal_in_the_middle(ask, path, pending_path, hook, status, said, numbe
 
 
 def test_signal_after_the_answer(store, path):
-    """A log that nobody reads holds the process between its words and its end; the alarm must not make it repeat them."""
+    """A log that nobody reads holds the process between its words and its end: the alarm must not make it repeat
+    them."""
     full, log = full_pipe()
     process = subprocess.Popen(["spp"], executable=HOOK, stdout=subprocess.PIPE, stderr=log,
                                env=call("spp")["env"] | {"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"})

@@ -81,8 +81,8 @@ def test_ipv6(make_store, serve, options):
         assert (answer.client, answer.words, answer.status) == ("::1", words, 111)
 
 
-STALE = {"PROTO": "TCP6", "TCPREMOTEIP": "203.0.113.9", "TCP6REMOTEIP": "2001:db8::9", "TCPREMOTEHOST": "mx.stale.example",
-         "TCP6REMOTEHOST": "mx.stale.example"}
+STALE = {"PROTO": "TCP6", "TCPREMOTEIP": "203.0.113.9", "TCP6REMOTEIP": "2001:db8::9",
+         "TCPREMOTEHOST": "mx.stale.example", "TCP6REMOTEHOST": "mx.stale.example"}
 
 
 @pytest.mark.parametrize(("package", "options", "address"), [
