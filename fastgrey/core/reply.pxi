@@ -22,7 +22,7 @@ cdef void reply(Text *t, int action, const char *defer_code) noexcept nogil:
         said = text_of(b"FASTGREY_DEFER_TEXT", b"greylisted, please try again later")
     else:
         text_add(t, b"553 5.7.1 ")
-        said = text_of(b"FASTGREY_REJECT_TEXT", b"refused by the rules of this site")
+        said = text_of(b"FASTGREY_REJECT_TEXT", b"sorry, your mail is not wanted here")
     while said[0] and t.size < end:
         text_char(t, said[0] if 32 <= said[0] < 127 else c"?")
         said += 1
@@ -71,8 +71,8 @@ cdef void spp_commands(Text *t, const Request *q, VerdictState *v) noexcept nogi
         spp_trace(t, v)
         return
     if v.action == DEFER and q.sender.size == 0 and variable_is(b"SMTPRCPTCOUNTALL", b"1"):
-        # Who verifies an address (a callout) asks as the null sender and leaves before DATA (Harris 2003). For the first
-        # recipient alone: qmail-spp would send one reply for each such command, all of them to one DATA.
+        # Who verifies an address (a callout) asks as the null sender and leaves before DATA (Harris 2003). For the
+        # first recipient alone: qmail-spp would send one reply for each such command, all of them to one DATA.
         text_add(t, b"LD")
     else:
         text_char(t, c"E")

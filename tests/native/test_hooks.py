@@ -18,7 +18,7 @@ from raw_exec import raw_exec
 HOOKS = ["checkenv", "envelope-scanner", "rcptcheck", "spp", "postgrey"]
 FRIEND, STRANGER, SPAMMER = "friend@example.org", "new@example.com", "spam@example.org"
 RULES = f'on_error = "defer"\nallow_senders = ["{FRIEND}"]\ndeny_senders = ["{SPAMMER}"]\n'
-DEFER_TEXT, REJECT_TEXT = b"greylisted, please try again later", b"refused by the rules of this site"
+DEFER_TEXT, REJECT_TEXT = b"greylisted, please try again later", b"sorry, your mail is not wanted here"
 DEFERRED = b"E451 4.7.1 " + DEFER_TEXT + b"\n"
 REJECTED = b"E553 5.7.1 " + REJECT_TEXT + b"\n"
 
