@@ -1,6 +1,6 @@
 """A systemd unit's sandbox without systemd: what its options ask of the kernel, asked in the same way.
 
-    python tests/sandbox.py UNIT STORE WORD ...      run a command in the sandbox of the unit, STORE at /var/lib/fastgrey
+    python tests/sandbox.py UNIT STORE WORD ...    run a command in the unit's sandbox, STORE at /var/lib/fastgrey
 
 As root. Options that are not carried out here are in INERT, with the reason; any other one is an error, so that an
 option cannot be added to a unit without being tried. Numbers are of x86-64 and arm64 alike, from the kernel's headers.
@@ -151,7 +151,8 @@ def filters(unit):
 def members(name):
     if not name.startswith("@"):
         return {name}
-    said = subprocess.run(["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, check=True).stdout
+    command = ["systemd-analyze", "syscall-filter", name]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     words = [line.strip() for line in said.splitlines()[1:]]
     return {call for word in words if word and not word.startswith("#") for call in members(word)}
 
@@ -169,8 +170,8 @@ class Seccomp:
         number = self.library.seccomp_syscall_resolve_name(name.encode())
         if number >= 0:
             array = (Comparison * len(comparisons))(*comparisons)
-            result = self.library.seccomp_rule_add_array(self.context, ctypes.c_uint32(action), number, len(comparisons),
-                                                         array)
+            result = self.library.seccomp_rule_add_array(self.context, ctypes.c_uint32(action), number,
+                                                         len(comparisons), array)
             assert result == 0, (name, os.strerror(-result))
 
     def load(self):

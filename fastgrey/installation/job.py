@@ -88,8 +88,8 @@ def known_user(name: str) -> None:
     try:
         pwd.getpwnam(name)
     except KeyError:
-        raise SettingsError(f"--user {name}: there is no such user; name the one that runs qmail-smtpd (after tcpserver "
-                            "-u)") from None
+        raise SettingsError(f"--user {name}: there is no such user; name the one that runs qmail-smtpd (after "
+                            "tcpserver -u)") from None
 
 
 def has_group(name: str) -> bool:

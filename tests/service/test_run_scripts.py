@@ -97,8 +97,8 @@ def service(request, tmp_path, make_store):
     mark = f"FASTGREY_TEST={tmp_path}"
     port = free_port()
     environment = {
-        "PATH": os.environ["PATH"], "FASTGREY_TEST": str(tmp_path), "SMTPD": str(stub), "SMTPD_USER": USER, "STORE_GROUP": GROUP,
-        "ADDRESS": "127.0.0.1", "PORT": str(port), "RULES": str(tmp_path / "none.cdb"), "LOG_USER": USER,
+        "PATH": os.environ["PATH"], "FASTGREY_TEST": str(tmp_path), "SMTPD": str(stub), "SMTPD_USER": USER,
+        "STORE_GROUP": GROUP, "ADDRESS": "127.0.0.1", "PORT": str(port), "RULES": str(tmp_path / "none.cdb"), "LOG_USER": USER,
         "LOG_DIR": str(log),
     }
 
@@ -127,7 +127,7 @@ def service(request, tmp_path, make_store):
         return current.read_text() if current.exists() else ""
 
     running = []
-    yield SimpleNamespace(kind=kind, folder=folder, port=port, start=start, stop=stop, log=written, stub=stub, call=call,
+    yield SimpleNamespace(kind=kind, folder=folder, port=port, start=start, stop=stop, log=written, call=call,
                           processes=lambda: marked(mark))
     # First those that would start others again.
     for number in sorted(marked(mark)):
@@ -199,7 +199,8 @@ def test_restart_by_the_supervisor(service):
 def test_no_such_group(service):
     """One clear line in the log, and nobody listens."""
     service.start(STORE_GROUP="no-such-group")
-    until(lambda: "run: there is no group no-such-group; make it with: groupadd" in service.log(), "the line in the log")
+    line = "run: there is no group no-such-group; make it with: groupadd"
+    until(lambda: line in service.log(), "the line in the log")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", service.port), timeout=SECONDS)
 
