@@ -98,8 +98,8 @@ def service(request, tmp_path, make_store):
     port = free_port()
     environment = {
         "PATH": os.environ["PATH"], "FASTGREY_TEST": str(tmp_path), "SMTPD": str(stub), "SMTPD_USER": USER,
-        "STORE_GROUP": GROUP, "ADDRESS": "127.0.0.1", "PORT": str(port), "RULES": str(tmp_path / "none.cdb"), "LOG_USER": USER,
-        "LOG_DIR": str(log),
+        "STORE_GROUP": GROUP, "ADDRESS": "127.0.0.1", "PORT": str(port), "RULES": str(tmp_path / "none.cdb"),
+        "LOG_USER": USER, "LOG_DIR": str(log),
     }
 
     def words(command):
