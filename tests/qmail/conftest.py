@@ -101,6 +101,13 @@ def smtpd():
 
 
 @pytest.fixture(scope="session")
+def hasty_smtpd():
+    """The same, with little patience for a client that says nothing."""
+    with compiled("-DTIMEOUT_MS=200") as program:
+        yield program
+
+
+@pytest.fixture(scope="session")
 def careful_smtpd():
     """The same, but it ends with a word where it reads or writes what it must not."""
     with compiled("-fsanitize=address,undefined", "-fno-sanitize-recover=all") as program:

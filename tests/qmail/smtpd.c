@@ -16,7 +16,11 @@
 
 #include "checkenv.h"
 
-enum { LINE_SIZE = 65536, ADDRESS_SIZE = 900, TIMEOUT_MS = 30000 };
+#ifndef TIMEOUT_MS
+#define TIMEOUT_MS 30000
+#endif
+
+enum { LINE_SIZE = 65536, ADDRESS_SIZE = 900 };
 
 struct bytes {
   char *start;

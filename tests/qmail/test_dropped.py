@@ -104,9 +104,10 @@ def command(process):
 
 
 def begin_a_check_that_waits(server):
-    """A client whose check has begun and waits for the store's write lock; the processes of the session."""
+    """A client whose check has begun and waits for the store's write lock; it is in the middle of another command."""
     client = server.session()
     client.send(f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{RECIPIENT}>", "NOOP")
+    client.send_raw(b"RCPT TO:<half@exam")
     assert wait_until(lambda: waits(server))
     return client
 

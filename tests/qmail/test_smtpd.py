@@ -85,6 +85,16 @@ def test_what_is_too_long(server):
     assert client.say("NOOP " + "x" * 70_000, "NOOP") == ["500 line too long (#5.5.2)", "250 ok"]
 
 
+def test_a_silent_client_is_left(serve, hasty_smtpd):
+    """Nothing waits for ever; what was on the way is dropped."""
+    server = serve(hasty_smtpd, CHECKENV=None)
+    client = server.session()
+    client.say(*FIRST, "DATA")
+    client.send_raw(b"half a li")
+    assert client.reply() == ""
+    assert server.messages() == []
+
+
 def test_a_spool_that_fails_takes_no_message(serve, home):
     client = serve(CHECKENV=None).session()
     (home / "spool").rmdir()
