@@ -231,7 +231,9 @@ def test_dry_run_is_the_diff(tree, patch, tmp_path, reverse):
 def test_dry_run_where_a_file_ends_without_a_line_end(qmail, patch, tmp_path):
     (qmail / "TARGETS").write_text(TARGETS.replace("sendmail.o\n", "sendmail.o"))
     other = shutil.copytree(qmail, tmp_path / "other")
-    subprocess.run(["patch", "-p1", "-s"], input=patch(qmail, "-n"), text=True, cwd=other, check=True)
+    diff = patch(qmail, "-n")
+    assert " sendmail.o\n\\ No newline at end of file\n" in diff
+    subprocess.run(["patch", "-p1", "-s"], input=diff, text=True, cwd=other, check=True)
     patch(qmail)
     assert (other / "TARGETS").read_bytes() == (qmail / "TARGETS").read_bytes()
 
