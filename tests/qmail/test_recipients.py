@@ -5,7 +5,6 @@ import smtplib
 import pytest
 
 import aging
-from conftest import HOOK
 from smtp import swaks
 
 DEFERRED = "451 4.7.1 "
@@ -145,9 +144,10 @@ def test_no_checkenv_no_check(served):
     assert server.log() == []
 
 
-def test_rules_may_turn_it_on_for_some(served):
+def test_rules_may_turn_it_on_for_some(served, home):
     """tcprules sets the variable for a network, with another program for another."""
-    server = served(CHECKENV=None, rules=f'127.0.0.2:allow,CHECKENV=""\n127.0.0.3:allow,CHECKENV="{HOOK}"\n:allow\n')
+    program = home / "bin" / "qmail-checkenv"
+    server = served(CHECKENV=None, rules=f'127.0.0.2:allow,CHECKENV=""\n127.0.0.3:allow,CHECKENV="{program}"\n:allow\n')
     assert [server.session(f"127.0.0.{host}").mail(f"a@{host}.example", "new@example.net") for host in (1, 2, 3)] == [
         ["250"], ["451"], ["451"]]
 
