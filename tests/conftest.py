@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -142,6 +143,14 @@ def full_pipe():
             os.write(writer, b"x" * 4096)
     os.set_blocking(writer, True)
     return reader, writer
+
+@pytest.fixture
+def in_memory():
+    """Put the store of the test where no disk can stall for seconds: the test is about the crowd alone."""
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("no /dev/shm")
+    with tempfile.TemporaryDirectory(prefix="fastgrey-test-", dir="/dev/shm") as place:
+        yield Path(place)
 
 
 HOLDER = """

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -44,3 +45,14 @@ def fill_up(file):
         while True:
             os.write(descriptor, b"x" * 4096)
     os.close(descriptor)
+
+
+PACKAGES = {"tcpserver": "ucspi-tcp-ipv6", "tcprules": "ucspi-tcp-ipv6", "multilog": "daemontools", "swaks": "swaks"}
+
+
+def tool(name):
+    """Where a program is that a test is nothing without; a test that wants it fails where it is missing."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.fail(f"no {name} here; Debian: apt-get install {PACKAGES[name]} (make packages does, as root)")
+    return found

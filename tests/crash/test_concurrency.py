@@ -6,11 +6,9 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import lmdb.verify
 import pytest
@@ -41,15 +39,6 @@ for child in children:
     status[code] = status.get(code, 0) + 1
 print(status)
 """
-
-
-@pytest.fixture
-def in_memory():
-    """Put the store of the test where no disk can stall for seconds: the test is about the crowd alone."""
-    if not os.access("/dev/shm", os.W_OK):
-        pytest.skip("no /dev/shm")
-    with tempfile.TemporaryDirectory(prefix="fastgrey-test-", dir="/dev/shm") as place:
-        yield Path(place)
 
 
 def herd(path, total, sender, recipient, log, **environment):
