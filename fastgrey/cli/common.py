@@ -25,6 +25,8 @@ set_option = click.option(
 name_option = click.option("--name", metavar="HOST", help="Host name of the client, which is trusted: what is under "
                            "its name parent goes along.")
 
+COLOURS = {"good": "green", "doubt": "yellow", "wrong": "red"}
+
 # Rows after which the widths of a table's columns are settled.
 TABLE_SAMPLE = 1000
 
@@ -65,6 +67,18 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(cell) for cell in column) for column in zip(*first, strict=True)]
     for row in chain(first, remaining):
         click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_findings(findings: Iterable[tuple[str, str, str]], err: bool = False) -> None:
+    """What doctor and its kin found, a line each: level, what, remedy."""
+    for level, *parts in findings:
+        text = _one_line("; ".join(part for part in parts if part))
+        click.echo(f"{click.style(f'{level:<7}', COLOURS[level])} {text}", err=err)
+
+
+def _one_line(text: str) -> str:
+    """Names of files and processes are not ours to choose: no control character of theirs reaches a terminal."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def counted(number: int, thing: str) -> str:

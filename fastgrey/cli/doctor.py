@@ -5,9 +5,7 @@ import sys
 import click
 
 from fastgrey import health
-from fastgrey.cli.common import json_option, print_json, store_option, store_path
-
-COLOURS = {"good": "green", "doubt": "yellow", "wrong": "red"}
+from fastgrey.cli.common import json_option, print_findings, print_json, store_option, store_path
 
 
 @click.command()
@@ -32,12 +30,5 @@ def doctor(store: str | None, user: str | None, hook: str | None, as_json: bool)
     if as_json:
         print_json({"store": path, "status": status, "findings": [finding._asdict() for finding in findings]})
     else:
-        for finding in findings:
-            level = click.style(f"{finding.level:<7}", COLOURS[finding.level])
-            click.echo(f"{level} {_one_line('; '.join(part for part in finding[1:] if part))}")
+        print_findings(findings)
     sys.exit(status)
-
-
-def _one_line(text: str) -> str:
-    """Names of files and processes are not ours to choose: no control character of theirs reaches a terminal."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -22,6 +22,7 @@ COMMANDS = {
     "doctor": "Look for what is wrong with a store and say what to do.",
     "check": "Decide one recipient of one message, as the hook would.",
     "replay": "Decide the envelopes of a file, each at its own time.",
+    "install-hook": "Put the hook in its place on a mail server, look at it there, take it away.",
     "compact": "Drop what expired and pack the rest, while hooks run.",
 }
 
@@ -35,8 +36,8 @@ class Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        # A module cannot be called `pass`.
-        module = f"{name}_" if keyword.iskeyword(name) else name
+        # A module cannot be called `pass`, nor with a hyphen.
+        module = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
         command: click.Command = getattr(importlib.import_module(f"fastgrey.cli.{module}"), module)
         return command
 

@@ -14,7 +14,7 @@ from . import clock, configuration, isolation, layout, machine, programs, reader
 from .account import account
 from .finding import Finding, Place, Trouble, doubt, wrong
 
-__all__ = ["Finding", "examine", "status"]
+__all__ = ["Finding", "examine", "judge", "status"]
 
 Look = Callable[[Place], Iterable[Finding]]
 LookInside = Callable[[Place, _core.Store], Iterable[Finding]]
@@ -62,14 +62,18 @@ def examine(path: str, user: str | None = None, hook: str | None = None) -> list
     return list(dict.fromkeys(_examine(place)))
 
 
+def judge(place: Place, looks: Iterable[Look]) -> list[Finding]:
+    """What these looks find, in their order, with what kept one from going on as a finding too."""
+    return [finding for look in looks for finding in _guarded(place, partial(look, place))]
+
+
 def status(findings: Iterable[Finding]) -> int:
     """0 where all is good, 1 where something is in doubt, 2 where something is wrong."""
     return max(({"good": 0, "doubt": 1, "wrong": 2}[finding.level] for finding in findings), default=0)
 
 
 def _examine(place: Place) -> Iterator[Finding]:
-    for look in LOOKS:
-        yield from _guarded(place, partial(look, place))
+    yield from judge(place, LOOKS)
     for part, looks, whole in (("passed", LOOKS_INSIDE, layout.generation),
                                ("pending", LOOKS_INTO_PENDING, layout.pending)):
         try:

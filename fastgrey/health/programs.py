@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import _core
+from ..hooks import BY_PROGRAM
 from .account import first_refused
 from .finding import Finding, Place, Trouble, doubt, good, run, wrong
 from .sharing import way_open, ways_to
@@ -78,6 +79,8 @@ def _beside() -> str:
 
 def _install(path: Path) -> str:
     beside = _beside()
+    if path.name in BY_PROGRAM and path.name != HOOK:
+        return run("fastgrey", "install-hook", BY_PROGRAM[path.name].name, "--to", str(path.parent))
     if path.name != HOOK:
         # Whoever mistyped --hook must not be told to write over another program.
         return f"name {HOOK} with --hook, or install it there where that is what {path} is for"

@@ -1,0 +1,225 @@
+"""The run scripts of contrib/run as they are, under the real supervisors, with the real tcpserver and the real hook."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from conftest import HOOK
+from fastgrey.shipped import CHECKOUT
+from machine import needs_root, open_the_way
+
+pytestmark = needs_root
+
+SCRIPTS = CHECKOUT / "contrib" / "run"
+USER = "nobody"
+# Not the user's own.
+GROUP = "daemon"
+GROUP_NUMBER = 1
+SECONDS = 60
+
+# Greets with its process number, and at a line runs the hook as qmail-smtpd would: by exec, told by CHECKENV.
+STUB = """#!/bin/sh
+echo "220 $$"
+read line
+"$CHECKENV" a@example.org b@example.net
+echo "status $?"
+"""
+
+DAEMONTOOLS, RUNIT, S6 = "daemontools", "runit", "s6"
+START = {
+    DAEMONTOOLS: ["svscan", "SCAN"],
+    RUNIT: ["runsv", "SCAN/smtpd"],
+    S6: ["s6-svscan", "SCAN"],
+}
+# The supervisors' own ways, in order; svscan would start supervise again.
+STOP = {
+    DAEMONTOOLS: [signal.SIGTERM, ["svc", "-dx", "SCAN/smtpd", "SCAN/smtpd/log"]],
+    RUNIT: [["sv", "-w", "30", "exit", "SCAN/smtpd"]],
+    S6: [["s6-svc", "-wD", "-T", "30000", "-d", "SCAN/smtpd"], ["s6-svscanctl", "-t", "SCAN"]],
+}
+RESTART = {
+    DAEMONTOOLS: ["svc", "-t", "SCAN/smtpd"],
+    RUNIT: ["sv", "term", "SCAN/smtpd"],
+    S6: ["s6-svc", "-t", "SCAN/smtpd"],
+}
+
+
+def until(condition, what):
+    """What condition gives once that is something."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not within {SECONDS} seconds: {what}")
+
+
+def marked(mark):
+    """The processes that have this in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(params=[DAEMONTOOLS, RUNIT, S6])
+def service(request, tmp_path, make_store):
+    """The service directory as it is shipped, with the values that are the test's own; start() runs it."""
+    kind = request.param
+    open_the_way(tmp_path)
+    folder = tmp_path / "scan" / "smtpd"
+    shutil.copytree(SCRIPTS / kind, folder)
+    stub = tmp_path / "stub-smtpd"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    (folder / "env" / "CHECKENV").write_text(f"{shutil.copy(HOOK, tmp_path)}\n")
+    (folder / "env" / "FASTGREY_STORE").write_text(f"{make_store(group=GROUP_NUMBER)}\n")
+    log = tmp_path / "log"
+    log.mkdir()
+    os.chown(log, pwd.getpwnam(USER).pw_uid, -1)
+    mark = f"FASTGREY_TEST={tmp_path}"
+    port = free_port()
+    environment = {
+        "PATH": os.environ["PATH"], "FASTGREY_TEST": str(tmp_path), "SMTPD": str(stub), "SMTPD_USER": USER,
+        "STORE_GROUP": GROUP, "ADDRESS": "127.0.0.1", "PORT": str(port), "RULES": str(tmp_path / "none.cdb"),
+        "LOG_USER": USER, "LOG_DIR": str(log),
+    }
+
+    def words(command):
+        return [word.replace("SCAN", str(folder.parent)) for word in command]
+
+    def call(command):
+        subprocess.run(words(command), env=environment, check=True, timeout=SECONDS)
+
+    def start(**more):
+        for command in (START[kind][0], "tcpserver"):
+            assert shutil.which(command), f"{command} is not installed"
+        running.append(subprocess.Popen(words(START[kind]), env=environment | more, stderr=subprocess.DEVNULL))
+
+    def stop():
+        for step in STOP[kind]:
+            if isinstance(step, signal.Signals):
+                running[0].send_signal(step)
+                running[0].wait(SECONDS)
+            else:
+                call(step)
+        running[0].wait(SECONDS)
+
+    def written():
+        current = log / "current"
+        return current.read_text() if current.exists() else ""
+
+    running = []
+    yield SimpleNamespace(kind=kind, folder=folder, port=port, start=start, stop=stop, log=written, call=call,
+                          processes=lambda: marked(mark))
+    # First those that would start others again.
+    for number in sorted(marked(mark)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    for process in running:
+        process.wait(SECONDS)
+    until(lambda: not [os.kill(number, signal.SIGKILL) for number in marked(mark)], "all processes ended")
+
+
+@contextlib.contextmanager
+def connected(port):
+    """A connection, as soon as somebody listens: a file to read and write, and the process at the other end."""
+
+    def attempt():
+        with contextlib.suppress(OSError):
+            return socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+
+    with until(attempt, "somebody listens") as connection, connection.makefile("rw") as stream:
+        code, _, number = stream.readline().strip().partition(" ")
+        assert code == "220"
+        yield stream, Path("/proc") / number
+
+
+def ask(stream):
+    stream.write("\n")
+    stream.flush()
+    return stream.readline()
+
+
+def test_a_mail_is_greylisted_under_supervision(service):
+    service.start()
+    with connected(service.port) as (stream, process):
+        status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
+        uid = str(pwd.getpwnam(USER).pw_uid)
+        assert status["Uid"].split() == [uid] * 4
+        assert status["Gid"].split() == [str(GROUP_NUMBER)] * 4
+        assert set(status["Groups"].split()) <= {str(GROUP_NUMBER)}
+        limits = (process / "limits").read_text()
+        assert "Max data size             16000000 " in limits
+        # The hook maps files that grow.
+        assert "Max address space         unlimited " in limits
+        environment = (process / "environ").read_bytes().split(b"\0")
+        assert b"TCPREMOTEIP=127.0.0.1" in environment
+        assert not [entry for entry in environment if entry.startswith(b"TCPREMOTEHOST=")]
+        assert ask(stream) == "status 111\n"
+    until(lambda: "fastgrey: defer new wait=300 client=127.0.0.1 " in service.log(), "the hook's line in the log")
+    service.stop()
+    until(lambda: not service.processes(), "no process left")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", service.port), timeout=SECONDS)
+
+
+def test_restart_by_the_supervisor(service):
+    """What was learned is still there, and a connection that is open is not cut."""
+    service.start()
+    with connected(service.port) as (stream, process):
+        servers = {int(line.split()[1]) for line in (process / "status").read_text().splitlines()
+                   if line.startswith("PPid:")}
+        service.call(RESTART[service.kind])
+        until(lambda: not servers & {*service.processes()}, "the server ended")
+        with connected(service.port) as (second, _):
+            assert ask(second) == "status 111\n"
+        assert ask(stream) == "status 111\n"
+    until(lambda: "defer early" in service.log(), "the hook's line in the log")
+    service.stop()
+
+
+def test_no_such_group(service):
+    """One clear line in the log, and nobody listens."""
+    service.start(STORE_GROUP="no-such-group")
+    line = "run: there is no group no-such-group; make it with: groupadd"
+    until(lambda: line in service.log(), "the line in the log")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", service.port), timeout=SECONDS)
+
+
+def test_no_such_user(service):
+    service.start(SMTPD_USER="no-such-user")
+    until(lambda: "no-such-user" in service.log(), "the line in the log")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", service.port), timeout=SECONDS)
+
+
+@pytest.mark.parametrize("kind", [DAEMONTOOLS, RUNIT, S6])
+def test_scripts_as_shipped(kind):
+    """They can be copied and run; their defaults are the names that the pages and install-hook use."""
+    for script in (SCRIPTS / kind / "run", SCRIPTS / kind / "log" / "run"):
+        assert os.access(script, os.X_OK)
+        subprocess.run(["sh", "-n", script], check=True)
+    text = (SCRIPTS / kind / "run").read_text()
+    for default in ("SMTPD:-/var/qmail/bin/qmail-smtpd", "SMTPD_USER:-qmaild", "STORE_GROUP:-fastgrey", "PORT:-25"):
+        assert f"${{{default}}}" in text
+    assert os.listdir(SCRIPTS / kind / "env") == ["CHECKENV"]
+    assert (SCRIPTS / kind / "env" / "CHECKENV").read_text() == "/var/qmail/bin/qmail-checkenv\n"
