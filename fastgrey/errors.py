@@ -53,3 +53,7 @@ class RecordError(FastgreyError):
 
 class InstallationError(FastgreyError):
     """A part of fastgrey itself is missing, or a place where it belongs cannot be used."""
+
+
+class SourceError(FastgreyError):
+    """The source of qmail is not what the call of checkenv() fits into, or was changed since it was put in."""

@@ -24,6 +24,7 @@ COMMANDS = {
     "replay": "Decide the envelopes of a file, each at its own time.",
     "install-hook": "Put the hook in its place on a mail server, look at it there, take it away.",
     "compact": "Drop what expired and pack the rest, while hooks run.",
+    "patch-qmail": "Put the CHECKENV call into the source of qmail-smtpd, or take it out.",
 }
 
 
