@@ -1,6 +1,7 @@
 # make demo   the main job, shown            make test   all tests
 # make build  .venv with fastgrey and qmail-checkenv
 # make bench  a first benchmark of the hook  make clean  all of the above undone
+# make pages  the documents that follow from the code: docs/configuration.md, docs/man/
 
 PYTHON ?= python3.11
 VENV = .venv
@@ -8,7 +9,7 @@ PACKAGES = gcc libc6-dev binutils pkg-config liblmdb-dev libxxhash-dev python3-d
 SOURCES = pyproject.toml setup.py $(shell find fastgrey -name '*.py' -o -name '*.pyx' -o -name '*.px[di]')
 PIP = $(VENV)/bin/pip --disable-pip-version-check install --quiet
 
-.PHONY: build demo test bench packages clean
+.PHONY: build demo test bench pages packages clean
 
 build: $(VENV)/built
 
@@ -21,6 +22,10 @@ test: build $(VENV)/test-tools
 bench: build
 	$(VENV)/bin/python bench/hook.py
 	$(VENV)/bin/python bench/rules.py
+
+pages: build
+	$(VENV)/bin/fastgrey config describe --markdown >docs/configuration.md
+	$(VENV)/bin/python docs/man/pages.py
 
 # Nothing is asked: where the packages are missing, root gets them and anybody else is told.
 packages:

@@ -1,5 +1,6 @@
 """What qmail-checkenv is made of: static, native, without Python, and carried by wheel and source tree alike."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -46,9 +47,20 @@ def sources(tmp_path):
     """A copy of all that the build reads."""
     copy = tmp_path / "source"
     shutil.copytree(ROOT / "fastgrey", copy / "fastgrey", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("docs/man", "contrib"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     return copy
+
+
+@pytest.fixture
+def wheel(sources, tmp_path):
+    """The wheel that the sources make."""
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+                    "--wheel-dir", str(tmp_path), str(sources)], check=True, capture_output=True)
+    (made,) = tmp_path.glob("fastgrey-*.whl")
+    return made
 
 
 def test_link_has_no_python_symbol(sources, tmp_path):
@@ -73,10 +85,7 @@ def test_build_refuses_a_core_that_is_not_pure(sources, tmp_path):
     assert not (tmp_path / "qmail-checkenv").exists()
 
 
-def test_wheel_carries_the_executable(sources, tmp_path):
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
-                    "--wheel-dir", str(tmp_path), str(sources)], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("fastgrey-*.whl")
+def test_wheel_carries_the_executable(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (script,) = [name for name in names if name.endswith(".data/scripts/qmail-checkenv")]
@@ -84,7 +93,25 @@ def test_wheel_carries_the_executable(sources, tmp_path):
         assert archive.getinfo(script).external_attr >> 16 & 0o111
         assert any(re.fullmatch(r"fastgrey/_core\..*\.so", name) for name in names)
         assert {"fastgrey/py.typed", "fastgrey/_core.pyi"} <= set(names)
-        assert [name for name in names if name.endswith(".c")] == []
+        # Sources for qmail come along, those of Cython do not.
+        assert [name for name in names if name.endswith(".c") and "/share/fastgrey/qmail/" not in name] == []
+
+
+def test_man_finds_the_pages_of_an_installed_wheel(wheel, tmp_path):
+    """By the path alone: man(1) looks in share/man beside each bin."""
+    place = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", "--python", str(place), "install", "--no-deps",
+                    "--no-index", str(wheel)], check=True, capture_output=True)
+    pages = sorted((ROOT / "docs" / "man").glob("*.[158]"))
+    assert len(pages) >= 4
+    environment = {"PATH": f"{place}/bin:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+    for page in pages:
+        section = page.suffix[1:]
+        found = subprocess.run(["man", "-w", section, page.stem], env=environment, capture_output=True, text=True,
+                               timeout=60)
+        assert found.stdout.strip() == str(place / "share" / "man" / f"man{section}" / page.name), found.stderr
+        assert Path(found.stdout.strip()).read_bytes() == page.read_bytes()
 
 
 def test_version():
