@@ -6,17 +6,19 @@
 PYTHON ?= python3.11
 VENV = .venv
 PACKAGES = gcc libc6-dev binutils pkg-config liblmdb-dev libxxhash-dev python3-dev python3-venv
+# Debian has two of tcpserver, which exclude each other; a mail server keeps the one it has.
+TEST_PACKAGES = daemontools groff man-db mandoc patch runit s6 swaks systemd $(if $(shell command -v tcpserver),,ucspi-tcp-ipv6)
 SOURCES = pyproject.toml setup.py $(shell find fastgrey -name '*.py' -o -name '*.pyx' -o -name '*.px[di]')
 PIP = $(VENV)/bin/pip --disable-pip-version-check install --quiet
 
-.PHONY: build demo test bench pages packages clean
+.PHONY: build demo test bench pages packages test-packages clean
 
 build: $(VENV)/built
 
 demo: build
 	$(VENV)/bin/python contrib/demo/demo.py
 
-test: build $(VENV)/test-tools
+test: build test-packages $(VENV)/test-tools
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 bench: build
@@ -27,11 +29,10 @@ pages: build
 	$(VENV)/bin/fastgrey config describe --markdown >docs/configuration.md
 	$(VENV)/bin/python docs/man/pages.py
 
-# Nothing is asked: where the packages are missing, root gets them and anybody else is told.
-packages:
-	@command -v dpkg-query >/dev/null || { echo "no Debian: make sure of a C compiler, pkg-config, Python 3.11," \
-		"LMDB and xxHash with headers"; exit 0; }; \
-	missing=; for name in $(PACKAGES); do \
+# Nothing is asked: where packages are missing, root gets them and anybody else is told.
+define install_missing
+	@command -v dpkg-query >/dev/null || { echo "no Debian: make sure of $(1)"; exit 0; }; \
+	missing=; for name in $(1); do \
 		dpkg-query -W -f '$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$name"; \
 	done; \
 	test -z "$$missing" && exit 0; \
@@ -40,6 +41,13 @@ packages:
 	fi; \
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get -q -y update && apt-get -q -y install --no-install-recommends $$missing
+endef
+
+packages:
+	$(call install_missing,$(PACKAGES))
+
+test-packages:
+	$(call install_missing,$(TEST_PACKAGES))
 
 $(VENV)/bin/pip: | packages
 	$(PYTHON) -m venv $(VENV)

@@ -54,5 +54,5 @@ def tool(name):
     """Where a program is that a test is nothing without; a test that wants it fails where it is missing."""
     found = shutil.which(name)
     if found is None:
-        pytest.fail(f"no {name} here; Debian: apt-get install {PACKAGES[name]} (make packages does, as root)")
+        pytest.fail(f"no {name} here; Debian: apt-get install {PACKAGES[name]} (make test-packages does, as root)")
     return found
