@@ -1,8 +1,11 @@
 # Room for strangers: what happens when pending is full.
 
 cdef enum:
+    # A partition that takes this share of the bound is continued in another part, so that a flood costs no more than
+    # its own oldest strangers. Every part more is one more to look into.
+    SHARES = 4
     # Pages of a partition given up are free only once no reader is older; so many are worth waiting for.
-    FREE_PAGES_ENOUGH = 256
+    FREE_PAGES_ENOUGH = 100
 
 
 cdef size_t pending_soft(StoreState *s) noexcept nogil:
@@ -29,25 +32,21 @@ cdef int free_pages(MDB_txn *txn, size_t *pages) noexcept nogil:
     return 0 if rc == MDB_NOTFOUND else rc
 
 
-cdef int drop_oldest(MDB_txn *txn) noexcept nogil:
-    """MDB_MAP_FULL where there is no partition to give up."""
-    cdef MDB_cursor *cursor = NULL
-    cdef MDB_val key, value
-    cdef Partition p
-    cdef int rc = partition_names(txn, &cursor)
-    if rc != 0:
-        return rc
-    rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)
-    if rc == MDB_NOTFOUND or rc == 0 and partition_parse(&key, &p) != 0:
-        rc = MDB_MAP_FULL
-    mdb_cursor_close(cursor)
-    return partition_drop(txn, &p) if rc == 0 else rc
+cdef size_t pending_share(StoreState *s) noexcept nogil:
+    return pending_soft(s) // SHARES
 
 
-cdef int give_up_oldest(StoreState *s, int attempt, int *notes) noexcept nogil:
+cdef void gave_up(StoreState *s, int partitions, int *notes) noexcept nogil:
+    if partitions:
+        notes[0] |= GAVE_UP_PARTITION
+        count_many(s, COUNT_GIVEN_UP, partitions)
+
+
+cdef int give_up_oldest(StoreState *s, int64_t now, int attempt, int *notes) noexcept nogil:
     """Make room in a full map: give up the oldest partition, were it the current one. A stranger then waits once more;
     were nothing given up, no stranger could be recorded until the flood's partition expires."""
     cdef MDB_txn *txn = NULL
+    cdef Partition p
     cdef size_t pages = 0, number = 0
     cdef timespec pause
     cdef int rc = environment_resize(&s.pending, <size_t>s.head.settings.pending_size)
@@ -74,18 +73,19 @@ cdef int give_up_oldest(StoreState *s, int attempt, int *notes) noexcept nogil:
         # Somebody committed meanwhile, perhaps the same.
         mdb_txn_abort(txn)
         return 0
-    rc = drop_oldest(txn)
+    rc = partition_farthest(txn, now, &p)
+    if rc == 0:
+        rc = partition_drop(txn, &p)
     if rc != 0:
         mdb_txn_abort(txn)
-        return rc
+        return MDB_MAP_FULL if rc == MDB_NOTFOUND else rc
     rc = mdb_txn_commit(txn)
     if rc == 0:
-        notes[0] |= GAVE_UP_PARTITION
-        count(s, COUNT_GIVEN_UP)
+        gave_up(s, 1, notes)
     return rc
 
 
-cdef int pending_room(StoreState *s, int attempt, int *notes) noexcept nogil:
+cdef int pending_room(StoreState *s, int64_t now, int attempt, int *notes) noexcept nogil:
     """After MDB_MAP_FULL: a larger map up to the bound, then the oldest partition's place."""
     cdef int rc = environment_grow(&s.pending, pending_soft(s))
-    return give_up_oldest(s, attempt, notes) if rc == MDB_MAP_FULL else rc
+    return give_up_oldest(s, now, attempt, notes) if rc == MDB_MAP_FULL else rc
