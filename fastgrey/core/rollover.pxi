@@ -1,8 +1,8 @@
 # The partition that is written to: of the present span of time, and of its parts the last.
 
 cdef int give_up_for(StoreState *s, MDB_txn *txn, int64_t now, Partitions *parts, int *given_up) noexcept nogil:
-    """Before a partition is made: no more than can be looked into, and no more in them than the bound, which may have
-    been lowered since the file grew."""
+    """Before a partition is made: no more of them than can be looked into, and room for this one. For that, the last one
+    stays, though it may be large where the bound was lowered."""
     cdef MDB_stat stat
     cdef MDB_dbi names
     cdef Partition p
@@ -12,7 +12,7 @@ cdef int give_up_for(StoreState *s, MDB_txn *txn, int64_t now, Partitions *parts
         taken += partition_bytes(txn, &parts.items[i])
     while rc == 0:
         rc = mdb_stat(txn, names, &stat)
-        if rc != 0 or (<int>stat.ms_entries < partitions_limit(s) and taken <= pending_soft(s)):
+        if rc != 0 or <int>stat.ms_entries < partitions_limit(s) and (taken <= pending_at_rest(s) or parts.size < 2):
             break
         rc = partition_farthest(txn, now, &p)
         if rc != 0:
