@@ -21,6 +21,7 @@ test: build $(VENV)/test-tools
 bench: build
 	$(VENV)/bin/python bench/hook.py
 	$(VENV)/bin/python bench/rules.py
+	$(VENV)/bin/python bench/flood.py
 
 # Nothing is asked: where the packages are missing, root gets them and anybody else is told.
 packages:

@@ -100,7 +100,7 @@ def replay_store(path: str | None, settings: dict[str, int], rules: Policy | Non
 
 
 def _with_room(settings: dict[str, int]) -> dict[str, int]:
-    """The settings, with all the room there can be where that was to go by the disk, which must not change a verdict."""
+    """The settings with all the room there can be, where that goes by the disk: a disk must not change a verdict."""
     if settings.get("pending_size", BY_DISK) != BY_DISK:
         return settings
     return settings | {"pending_size": BY_NAME["pending_size"].most}

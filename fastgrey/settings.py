@@ -131,8 +131,8 @@ SETTINGS = (
     Setting("on_error", "choice", "accept", "the verdict when no decision can be made", OWN,
             choices=("accept", "defer")),
     Setting("pending_size", "size", "disk",
-            "bytes that triplets waiting to pass may take on disk; disk: a 32nd of the store's file system, rounded down "
-            "to a power of two, 16M to 4G", OWN, 4 << 20, 1 << 42, by_disk=True),
+            "bytes that triplets waiting to pass may take on disk; disk: a 32nd of the store's file system, rounded "
+            "down to a power of two, 16M to 4G", OWN, 4 << 20, 1 << 42, by_disk=True),
     Setting("expect_max", "duration", "1h", "the longest expectation window that may be opened", OWN, 1, YEAR),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
