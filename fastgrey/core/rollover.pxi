@@ -1,8 +1,8 @@
 # The partition that is written to: of the present span of time, and of its parts the last.
 
 cdef int give_up_for(StoreState *s, MDB_txn *txn, int64_t now, Partitions *parts, int *given_up) noexcept nogil:
-    """Before a partition is made: no more of them than can be looked into, and room for this one. For that, the last one
-    stays, though it may be large where the bound was lowered."""
+    """Before a partition is made: no more of them than can be looked into, and room for this one. For that, the last
+    one stays, though it may be large where the bound was lowered."""
     cdef MDB_stat stat
     cdef MDB_dbi names
     cdef Partition p

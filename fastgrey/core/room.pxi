@@ -38,8 +38,8 @@ cdef int free_pages(MDB_txn *txn, size_t *pages) noexcept nogil:
 
 
 cdef size_t pending_share(StoreState *s) noexcept nogil:
-    """Bytes of a part. All of them leave a sixteenth for the pages that are copied and freed meanwhile, so that a part is
-    given up in good time: in a full map there may be no page left for the list of what becomes free."""
+    """Bytes of a part. All of them leave a sixteenth for the pages that are copied and freed meanwhile, so that a part
+    is given up in good time: in a full map there may be no page left for the list of what becomes free."""
     cdef size_t soft = pending_soft(s)
     return (soft - soft // 16) // SHARES
 

@@ -54,14 +54,14 @@ def growth(place: Place, store: _core.Store) -> Iterator[Finding]:
 
 
 def outgrown(place: Place, store: _core.Store) -> Iterator[Finding]:
-    """A file of pending from before the bound was lowered: what is in it keeps to the bound, the file stays."""
+    """A file of pending larger than its bound, as from before that was lowered: what is in it keeps to the bound."""
     bound = settings.by_name(store.head()["settings"])["pending_size"]
     path = layout.pending_path(place)
     with suppress(FileNotFoundError):
         size = (path / "data.mdb").stat().st_size
         if size > bound:
             yield doubt(f"pending has a file of {bytes_shown(size)} and may have {bytes_shown(bound)}: it grew before "
-                        "pending_size was lowered, and goes with the next boot",
+                        "pending_size was lowered, or in one flood after the other; it goes with the next boot",
                         "where the room is needed at once, stop whatever checks mail, then "
                         f"{layout.remove(path)}; who waits then waits once more")
 

@@ -51,6 +51,7 @@ class Flood:
 
     def one(self, seconds=0.0):
         """The next stranger, so long after the one before."""
+        assert len(self.came) < 200_000
         self.now += seconds
         verdict = self.store.check(**stranger(len(self.came)), now=int(self.now))
         assert verdict[:2] == ("defer", "new"), verdict
