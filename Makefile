@@ -24,6 +24,7 @@ test: build test-packages $(VENV)/test-tools
 bench: build
 	$(VENV)/bin/python bench/hook.py
 	$(VENV)/bin/python bench/rules.py
+	$(VENV)/bin/python bench/flood.py
 
 pages: build
 	$(VENV)/bin/fastgrey config describe --markdown >docs/configuration.md

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import settings as settings_
+from . import disk, settings as settings_
 from ._core import Store, create_generation, write_counters
 from .errors import StoreError
 
@@ -54,7 +54,7 @@ def create(path: str | os.PathLike[str], settings: dict[str, int] | None = None,
     settings: stored numbers by name; what is missing gets its default. Raises StoreError, also where there is one.
     """
     root = Path(path)
-    values = settings_.defaults() | (settings or {})
+    values = disk.settled(settings_.defaults() | (settings or {}), root)
     try:
         _create(root, values, group)
     except OSError as error:

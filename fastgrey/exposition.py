@@ -34,6 +34,8 @@ def _families(facts: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Sampl
     yield from _rules(facts["rules"])
     yield ("size_bytes", "gauge", "Bytes on disk.",
            [("", {"part": part.replace(" ", "_")}, size) for part, size in facts["bytes"].items()])
+    yield ("pending_limit_bytes", "gauge", "Bytes that strangers may take on disk (the setting pending_size).",
+           [("", {}, facts["pending_size"])])
     # Counters that are not there are left out: as zeros they would look like a restart.
     counting = facts["counting_since"] is not None
     yield ("counters_usable", "gauge", "1 while checks are counted, 0 where the page of counters is of no use.",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from . import _core, directory, rules as rules_, settings as settings_
+from . import _core, directory, disk, rules as rules_, settings as settings_
 from .errors import StoreError
 from .rules import LISTS, NUMBERS, Rule
 
@@ -202,7 +202,8 @@ def apply(store: _core.Store, policy: Policy) -> int:
             _hits_path(root, number).write_bytes(b"".join(map(HIT.pack, kept)))
 
     try:
-        number = store.configure([policy.settings[name] for name in settings_.BY_NAME], policy.record, prepare)
+        values = disk.settled(policy.settings, root)
+        number = store.configure([values[name] for name in settings_.BY_NAME], policy.record, prepare)
     except OSError as error:
         raise StoreError(f"cannot write {error.filename}: {error.strerror}; the policy in force stays") from None
     # Only those of earlier policies: another process may be about to put the next one in force.

@@ -72,7 +72,7 @@ class View:
     def pending(self) -> Iterator[Record]:
         """The records of pending, a partition after the other, the expired included."""
         for partition in self.store.partitions():
-            read = partial(self.records.pending, partition["start"], partition["length"])
+            read = partial(self.records.pending, partition)
             for rows in _batches(read):
                 yield from self._pending(rows)
 

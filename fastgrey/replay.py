@@ -6,12 +6,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import BinaryIO, Self
 
 from . import directory, policy
 from ._core import Store
 from .errors import EnvelopeError
 from .policy import Policy
+from .settings import BY_DISK, BY_NAME
 from .verdict import Verdict
 
 COLUMNS = (b"time", b"client_ip", b"client_name", b"sender", b"recipient")
@@ -85,16 +87,23 @@ def replay_store(path: str | None, settings: dict[str, int], rules: Policy | Non
     parent = tempfile.mkdtemp(prefix="fastgrey-replay-", dir=memory)
     try:
         root = os.path.join(parent, "store")
-        directory.create(root, settings)
+        directory.create(root, _with_room(settings))
         store = Store(root, throw_away=True)
         try:
             if rules is not None:
-                policy.apply(store, rules)
+                policy.apply(store, replace(rules, settings=_with_room(rules.settings)))
             yield store
         finally:
             store.close()
     finally:
         shutil.rmtree(parent, ignore_errors=True)
+
+
+def _with_room(settings: dict[str, int]) -> dict[str, int]:
+    """The settings with all the room there can be, where that goes by the disk: a disk must not change a verdict."""
+    if settings.get("pending_size", BY_DISK) != BY_DISK:
+        return settings
+    return settings | {"pending_size": BY_NAME["pending_size"].most}
 
 
 def replay(envelopes: Envelopes, store: Store) -> Iterator[tuple[int, Verdict]]:

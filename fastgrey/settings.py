@@ -9,6 +9,8 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZES = {"k": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 DURATION = re.compile(r"(?:[0-9]+[smhdw])+|[0-9]+")
 YEAR = 365 * UNITS["d"]
+# What a size that goes by the disk is until a store is named; fastgrey/disk.py says what it comes to there.
+BY_DISK = 0
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,16 @@ class Setting:
     most: int = 0
     choices: tuple[str, ...] = ()
     unit: str = ""
+    # May be 'disk', for BY_DISK.
+    by_disk: bool = False
 
     def parse(self, text: str) -> int:
         """The stored number for text; SettingsError where it is none of this kind or out of range."""
         number: int | None = getattr(self, f"_parse_{self.kind}")(text)
         if number is None:
             raise SettingsError(f"{self.name} = {text!r}: expected {self.expected()}")
+        if self.by_disk and text == "disk":
+            return number
         if self.kind not in ("flag", "choice") and not self.least <= number <= self.most:
             raise SettingsError(
                 f"{self.name} = {text!r}: out of range, expected {self.show(self.least)} to {self.show(self.most)}"
@@ -42,7 +48,7 @@ class Setting:
         if self.kind == "duration":
             return _show_units(number, UNITS, "s")
         if self.kind == "size":
-            return _show_units(number, SIZES, "")
+            return "disk" if self.by_disk and number == BY_DISK else _show_units(number, SIZES, "")
         if self.kind == "flag":
             return "true" if number else "false"
         return self.choices[number] if self.kind == "choice" else str(number)
@@ -51,13 +57,15 @@ class Setting:
         """The values that are allowed, for people."""
         if self.kind == "choice":
             return " or ".join(self.choices)
-        return "true or false" if self.kind == "flag" else f"{self.show(self.least)} to {self.show(self.most)}"
+        if self.kind == "flag":
+            return "true or false"
+        return f"{self.show(self.least)} to {self.show(self.most)}{', or disk' if self.by_disk else ''}"
 
     def expected(self) -> str:
         """What a value of this setting looks like."""
         return {
             "duration": "a duration such as 300 (seconds), 5m, 2d or 1h30m",
-            "size": "a size in bytes such as 64M or 1G",
+            "size": f"a size in bytes such as 64M or 1G{', or disk' if self.by_disk else ''}",
             "count": "a whole number",
             "flag": "true or false",
             "choice": " or ".join(self.choices),
@@ -69,6 +77,8 @@ class Setting:
         return sum(int(number) * UNITS.get(unit, 1) for number, unit in re.findall(r"([0-9]+)([smhdw]?)", text))
 
     def _parse_size(self, text: str) -> int | None:
+        if self.by_disk and text == "disk":
+            return BY_DISK
         match = re.fullmatch(r"([0-9]+)([kMGT]?)", text)
         return int(match[1]) * SIZES.get(match[2], 1) if match else None
 
@@ -120,15 +130,16 @@ SETTINGS = (
             choices=("enforce", "learn")),
     Setting("on_error", "choice", "accept", "the verdict when no decision can be made", OWN,
             choices=("accept", "defer")),
-    Setting("pending_size", "size", "1G", "bytes that triplets waiting to pass may take on disk", OWN,
-            4 << 20, 1 << 42),
+    Setting("pending_size", "size", "disk",
+            "bytes that triplets waiting to pass may take on disk; disk: a 32nd of the store's file system, rounded "
+            "down to a power of two, 16M to 4G", OWN, 4 << 20, 1 << 42, by_disk=True),
     Setting("expect_max", "duration", "1h", "the longest expectation window that may be opened", OWN, 1, YEAR),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
 def defaults() -> dict[str, int]:
-    """The stored number of every setting as a new store has it."""
+    """The stored number of every setting as a new store has it, but for what goes by its disk."""
     return {setting.name: setting.parse(setting.default) for setting in SETTINGS}
 
 

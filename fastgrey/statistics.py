@@ -25,13 +25,14 @@ def collect(path: str) -> dict[str, Any]:
     # After the counters were read: a snapshot that is newer than now would not be used.
     now = int(time.time())
     root = Path(path)
+    values = settings.by_name(head["settings"])
     return {
         "store": path,
         "time": times.rfc3339(now),
         "format": head["version"],
         "generation": head["generation"],
         "made": times.rfc3339(head["made"]),
-        "settings": settings.show(settings.by_name(head["settings"])),
+        "settings": settings.show(values),
         "counting_since": times.rfc3339(counters["made"]) if counters else None,
         "verdicts": counters["verdicts"] if counters else {},
         "recent": {name: recent(counters, name, now) if counters else {} for name in PERIODS},
@@ -42,12 +43,13 @@ def collect(path: str) -> dict[str, Any]:
                    "applied": times.rfc3339(in_force.applied) if in_force.number else None},
         "rules": [rule.facts() | {"hits": hits} for rule, hits in in_force.counted()],
         "pending": [{"from": times.rfc3339(p["start"]), "until": times.rfc3339(p["start"] + p["length"]),
-                     "records": p["records"]} for p in partitions],
+                     "part": p["part"], "records": p["records"]} for p in partitions],
         "bytes": {
             "in force": directory.size_on_disk(root / head["generation"]),
             "pending": directory.size_on_disk(root / f"pending.{directory.boot_id()}"),
             "all": directory.size_on_disk(root),
         },
+        "pending_size": values["pending_size"],
     }
 
 

@@ -1,8 +1,12 @@
 """Other users, small disks: what a test needs of the machine, and mostly root for."""
 
 import contextlib
+import ctypes
+import errno
 import os
+import platform
 import shutil
+import struct
 import subprocess
 
 import pytest
@@ -56,3 +60,22 @@ def tool(name):
     if found is None:
         pytest.fail(f"no {name} here; Debian: apt-get install {PACKAGES[name]} (make test-packages does, as root)")
     return found
+
+
+# Numbers of fsync, fdatasync, msync, sync, syncfs and sync_file_range.
+FLUSHES = {"x86_64": (74, 75, 26, 162, 306, 277), "aarch64": (82, 83, 227, 81, 267, 84)}.get(platform.machine())
+needs_filters = pytest.mark.skipif(FLUSHES is None, reason="knows no system calls of this processor")
+
+
+def refuse_to_flush():
+    """Let every flush of this process and what it runs fail with EIO (seccomp(2)); for preexec_fn."""
+    # Load the number of the call; where it is one of these, go to the answer behind the last one.
+    steps = [(0x20, 0, 0, 0)]
+    steps += [(0x15, len(FLUSHES) - place, 0, number) for place, number in enumerate(FLUSHES)]
+    steps += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | errno.EIO)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    program = ctypes.create_string_buffer(struct.pack("@HP", len(steps), ctypes.addressof(code)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, *values in ((38, 1, 0, 0, 0), (22, 2, ctypes.addressof(program), 0, 0)):
+        if libc.prctl(option, *map(ctypes.c_ulong, values)) != 0:
+            raise OSError(ctypes.get_errno(), "prctl")

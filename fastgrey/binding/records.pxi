@@ -62,19 +62,20 @@ cdef class Records:
             self.store._raise(fault)
         return bytes(rows[:size * sizeof(Row)])
 
-    def pending(self, int64_t partition_start, int64_t partition_length, start: bytes, int limit) -> bytes:
-        """The same of one partition of pending, which is named by its start and length in seconds."""
+    def pending(self, partition: dict, start: bytes, int limit) -> bytes:
+        """The same of one partition of pending, as Store.partitions gives it."""
         cdef StoreState *s = self._state()
-        cdef Partition partition
+        cdef Partition p
         cdef int size = 0, fault
         cdef const unsigned char *first = self._key(start)
         cdef bytearray rows = bytearray(limit * sizeof(Row))
         cdef Row *room = <Row *><char *>rows
-        partition_name(partition_start, partition_length, partition.name)
+        p.start, p.length, p.part = partition["start"], partition["length"], partition["part"]
+        partition_name(&p)
         with self.store.lock:
             self.store._probe()
             with nogil:
-                fault = walk_pending(s, &partition, first, room, limit, &size)
+                fault = walk_pending(s, &p, first, room, limit, &size)
             self.store._raise(fault)
         return bytes(rows[:size * sizeof(Row)])
 

@@ -249,7 +249,7 @@ cdef class Store:
             return numbers
 
     def partitions(self):
-        """The partitions of pending that may hold live records: start and length in seconds, number of records."""
+        """The partitions of pending, the oldest first: start and length in seconds, part (from 0), number of records."""
         cdef MDB_txn *txn = NULL
         cdef MDB_stat stat
         cdef Partitions parts
@@ -268,7 +268,7 @@ cdef class Store:
                 for i in range(parts.size if rc == 0 else 0):
                     mdb_stat(txn, parts.items[i].dbi, &stat)
                     found.append({"start": parts.items[i].start, "length": parts.items[i].length,
-                                  "records": stat.ms_entries})
+                                  "part": parts.items[i].part, "records": stat.ms_entries})
                 environment_read_end(&self.state.pending)
             if rc != 0:
                 environment_close(&self.state.pending)

@@ -1,11 +1,12 @@
 """fastgrey apply."""
 
 import difflib
+from dataclasses import replace
 from typing import Any
 
 import click
 
-from fastgrey import configuration, directory, policy, settings, times
+from fastgrey import configuration, directory, disk, policy, settings, times
 from fastgrey.cli.common import (
     config_option,
     counted,
@@ -37,11 +38,12 @@ def apply(config: str | None, store: str | None, dry_run: bool, as_json: bool) -
         click.echo(f"fastgrey: {doubt}", err=True)
     with directory.open_store(store_path(store)) as opened:
         before = policy.in_force(opened)
-        after = loaded.policy
+        after = replace(loaded.policy, settings=disk.settled(loaded.policy.settings, opened.path))
         changed = (before.settings, before.rules, before.files) != (after.settings, after.rules, after.files)
         number = before.number
         if (changed or not number) and not dry_run:
-            number = policy.apply(opened, after)
+            # The one that was compiled when it was checked.
+            number = policy.apply(opened, loaded.policy)
             changed = True
     facts = {"store": opened.path, "dry_run": dry_run, "changed": changed, "number": number} | changes(before, after)
     if as_json:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fastgrey import directory, policy, settings
+from fastgrey import directory, disk, policy, settings
 from fastgrey.cli.common import (
     dry_run_option,
     json_option,
@@ -43,7 +43,7 @@ def init(store: str | None, assignments: tuple[str, ...], group: str | None, dry
     if exists:
         before, after = _change(path, values, group, dry_run)
     else:
-        before, after = {}, settings.defaults() | values
+        before, after = {}, disk.settled(settings.defaults() | values, path)
         if not dry_run:
             directory.create(path, values, group_id)
     _show(path, exists, settings.show(before), settings.show(after), dry_run, as_json)
@@ -66,7 +66,7 @@ def _change(path: str, values: Values, group: str | None, dry_run: bool) -> tupl
     with directory.open_store(path) as opened:
         in_force = policy.in_force(opened)
         before = in_force.settings
-        after = before | values
+        after = disk.settled(before | values, path)
         if after != before and in_force.files:
             raise SettingsError(f"--set: the settings of {path} come from {in_force.files[0]}; change them there, "
                                 "then: fastgrey apply")

@@ -43,14 +43,16 @@ def check_rows(facts: dict[str, Any]) -> list[tuple[str, list[int]]]:
 
 def sections(facts: dict[str, Any]) -> dict[str, dict[str, object]]:
     """What stands below the checks: rows by title."""
+    sizes = {name: bytes_shown(size) for name, size in facts["bytes"].items()}
     return {
         "strangers": _strangers(facts["strangers"]),
         # The other two are what the rows of the strangers say.
         "events": {name: number for name, number in facts["events"].items() if name not in ("strangers", "promoted")},
         "rules": _rules(facts["rules"]),
         "known records": facts["known"],
-        "size": {name: bytes_shown(size) for name, size in facts["bytes"].items()},
-        "pending partitions": {p["from"]: f"{p['records']} records until {p['until']}" for p in facts["pending"]},
+        "size": sizes | {"pending": f"{sizes['pending']} of at most {bytes_shown(facts['pending_size'])}"},
+        "pending partitions": {p["from"] + (f" part {p['part']}" if p["part"] else ""):
+                               f"{p['records']} records until {p['until']}" for p in facts["pending"]},
     }
 
 

@@ -1,10 +1,11 @@
 # Time partitions of pending: named databases "2.START.LENGTH" (the format version, then Unix seconds), each with the
-# records first written in that span of time. Expiry drops one whole.
+# records first written in that span of time, and "2.START.LENGTH.PART" where those are many. Expiry drops one whole.
 
 cdef enum:
     PARTITION_MIN = 3600
-    # At most looked at. More than three are alive only while the clock stands before times already recorded: in a
-    # replay of unordered envelopes. A handle of each costs every check, so a hook keeps to fewer.
+    # There are no more. A flood makes four parts, and time alone three; more are alive only while the clock stands
+    # before times already recorded, as in a replay of unordered envelopes. A handle of each costs every check, so a
+    # hook keeps to fewer.
     PARTITIONS_MAX = 60
     PARTITIONS_USUAL = 12
     # Horizons that an expired partition stays in a replay, for a clock that steps back.
@@ -16,6 +17,8 @@ cdef struct Partition:
     MDB_dbi dbi
     int64_t start
     int64_t length
+    # Counted from 0, which the name leaves out.
+    int64_t part
     char name[PARTITION_NAME_SIZE]
 
 
@@ -57,32 +60,39 @@ cdef int partition_name_copy(const MDB_val *name, Partition *out) noexcept nogil
 cdef int partition_parse(const MDB_val *name, Partition *out) noexcept nogil:
     """-1 where the name is not one of this format version's."""
     cdef const unsigned char *p = <const unsigned char *>name.mv_data
-    cdef size_t n = name.mv_size, dot
+    cdef size_t n = name.mv_size, dot, end
     if n < 5 or p[0] != c"2" or p[1] != c".":
         return -1
     dot = find(p, 2, n, c".")
     if dot == n or read_number(p + 2, dot - 2, &out.start) != 0:
         return -1
-    if read_number(p + dot + 1, n - dot - 1, &out.length) != 0:
+    end = find(p, dot + 1, n, c".")
+    if read_number(p + dot + 1, end - dot - 1, &out.length) != 0:
+        return -1
+    out.part = 0
+    if end < n and read_number(p + end + 1, n - end - 1, &out.part) != 0:
         return -1
     return partition_name_copy(name, out)
 
 
-cdef void partition_name(int64_t start, int64_t length, char *out) noexcept nogil:
-    cdef Text t = text_begin(out, PARTITION_NAME_SIZE)
+cdef void partition_name(Partition *p) noexcept nogil:
+    cdef Text t = text_begin(p.name, PARTITION_NAME_SIZE)
     text_add(&t, b"2.")
-    # Thirteen digits keep the order of the names the order of the times.
-    text_number(&t, start, 13)
+    # Thirteen digits keep the order of the names the order of the times, six that of the parts.
+    text_number(&t, p.start, 13)
     text_add(&t, b".")
-    text_number(&t, length, 1)
+    text_number(&t, p.length, 1)
+    if p.part:
+        text_add(&t, b".")
+        text_number(&t, p.part, 6)
     text_end(&t)
 
 
 cdef void partition_of(StoreState *s, int64_t now, Partition *out) noexcept nogil:
-    """The partition that a record first written now belongs to."""
+    """The partition that a record first written now belongs to, or the first part of it."""
     out.length = later(pending_horizon(s), PARTITION_MIN)
     out.start = now - now % out.length
-    partition_name(out.start, out.length, out.name)
+    out.part = 0
 
 
 cdef bint partition_expired(const Partition *p, int64_t now, int64_t horizon) noexcept nogil:
@@ -148,30 +158,67 @@ cdef int partitions_drop(MDB_txn *txn, int64_t now, int64_t horizon, int *droppe
         dropped[0] += 1
 
 
+cdef int partitions_settled(MDB_txn *txn, int64_t now, int64_t *when) noexcept nogil:
+    """When the last span but one ended among those that began by now; before 1970 where there are not so many.
+
+    What had expired by then is past, whatever the clock says: a clock that leaps ahead begins one span, in which
+    it may leap back, and only the next one puts the present among the past.
+    """
+    cdef MDB_cursor *cursor = NULL
+    cdef MDB_val key, value
+    cdef Partition p
+    cdef int64_t newest = -1
+    cdef int rc = partition_names(txn, &cursor)
+    when[0] = -1
+    if rc != 0:
+        return rc
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_LAST)
+    while rc == 0 and when[0] < 0:
+        if partition_parse(&key, &p) == 0 and p.start <= now:
+            if newest < 0:
+                newest = p.start
+            elif p.start < newest:
+                when[0] = p.start + p.length
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_PREV)
+    mdb_cursor_close(cursor)
+    return 0 if rc == MDB_NOTFOUND else rc
+
+
+cdef int partition_farthest(MDB_txn *txn, int64_t now, Partition *out) noexcept nogil:
+    """The partition that began farthest from now, of its parts the first; MDB_NOTFOUND where there is none.
+
+    That is the oldest, unless the clock was set back: then one from a year ahead would outlive all of the present.
+    """
+    cdef MDB_cursor *cursor = NULL
+    cdef MDB_val key, value
+    cdef Partition p
+    cdef int64_t far, farthest = -1
+    cdef int rc = partition_names(txn, &cursor)
+    if rc != 0:
+        return rc
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)
+    while rc == 0:
+        if partition_parse(&key, &p) == 0:
+            far = now - p.start if p.start <= now else p.start - now
+            if far > farthest:
+                farthest = far
+                out[0] = p
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
+    mdb_cursor_close(cursor)
+    return 0 if rc == MDB_NOTFOUND and farthest >= 0 else rc
+
+
+cdef size_t partition_bytes(MDB_txn *txn, const Partition *p) noexcept nogil:
+    """Bytes that an open partition takes."""
+    cdef MDB_stat stat
+    if mdb_stat(txn, p.dbi, &stat) != 0:
+        return 0
+    return (stat.ms_branch_pages + stat.ms_leaf_pages) * stat.ms_psize
+
+
 cdef void partitions_close(StoreState *s, Partitions *parts) noexcept nogil:
     """Forget the handles that a commit keeps: another process may drop a partition, and a handle to a dropped one
     writes to wherever its pages are by then."""
     cdef int i
     for i in range(parts.size):
         mdb_dbi_close(s.pending.env, parts.items[i].dbi)
-
-
-cdef int partition_current(StoreState *s, MDB_txn *txn, int64_t now, Partitions *parts, MDB_dbi *dbi) noexcept nogil:
-    """The partition to write to, made where it is missing. Who makes one also drops what expired a horizon ago."""
-    cdef Partition p
-    cdef int i, rc, dropped = 0
-    cdef int64_t horizon = pending_horizon(s)
-    partition_of(s, now, &p)
-    for i in range(parts.size):
-        if parts.items[i].start == p.start and parts.items[i].length == p.length:
-            dbi[0] = parts.items[i].dbi
-            return 0
-    rc = partitions_drop(txn, now - horizon * (REPLAY_SLACK if s.flags & THROW_AWAY else 1), horizon, &dropped)
-    if rc != 0:
-        return rc
-    rc = mdb_dbi_open(txn, p.name, MDB_CREATE, dbi)
-    if rc == 0 and parts.size < PARTITIONS_MAX:
-        p.dbi = dbi[0]
-        parts.items[parts.size] = p
-        parts.size += 1
-    return rc

@@ -49,20 +49,24 @@ cdef int pending_open(StoreState *s, bint create) noexcept nogil:
 
 
 cdef int sight(MDB_txn *txn, Partitions *parts, unsigned char *key, Sighting *out) noexcept nogil:
-    """The newest record of key."""
+    """The latest record of key. Partitions of different lengths overlap, so theirs is not in the newest one of need."""
     cdef MDB_val k, v
+    cdef uint64_t record
     cdef int i, rc
     out.where = -1
     out.record = 0
     for i in range(parts.size):
+        if out.where >= 0 and parts.items[i].start + parts.items[i].length <= record_time(out.record):
+            continue
         k.mv_data = key
         k.mv_size = KEY_SIZE
         rc = mdb_get(txn, parts.items[i].dbi, &k, &v)
         if rc == 0 and v.mv_size == sizeof(uint64_t):
-            memcpy(&out.record, v.mv_data, sizeof(uint64_t))
-            out.where = i
-            return 0
-        if rc != 0 and rc != MDB_NOTFOUND:
+            memcpy(&record, v.mv_data, sizeof(uint64_t))
+            if out.where < 0 or record_time(record) > record_time(out.record):
+                out.record = record
+                out.where = i
+        elif rc != 0 and rc != MDB_NOTFOUND:
             return rc
     return 0
 
@@ -126,16 +130,21 @@ cdef int pending_put(MDB_txn *txn, MDB_dbi dbi, unsigned char *key, uint64_t rec
 
 
 cdef int pending_write(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t now, Partitions *parts, Sighting *pair,
-                       Pending *p) noexcept nogil:
+                       Pending *p, int *given_up) noexcept nogil:
     """Write what step 10 says of a request that is not found: the pair, and unless the pool passes, the triplets."""
     cdef unsigned char key[KEY_SIZE]
+    cdef uint64_t hop = record_pack(p.pair_first, p.hops)
     cdef MDB_dbi current
-    cdef int place, rc
-    rc = partition_current(s, txn, now, parts, &current)
-    if rc == 0 and p.hops > 0:
+    cdef int place, rc = 0
+    if p.hops > 0:
         key_pair(e, s.head.secret, key)
-        rc = pending_put(txn, parts.items[pair.where].dbi if pair.where >= 0 else current, key,
-                         record_pack(p.pair_first, p.hops))
+        # Before a partition is made, for which that of the pair may have to go.
+        if pair.where >= 0:
+            rc = pending_put(txn, parts.items[pair.where].dbi, key, hop)
+    if rc == 0:
+        rc = partition_current(s, txn, now, parts, given_up, &current)
+    if rc == 0 and p.hops > 0 and pair.where < 0:
+        rc = pending_put(txn, current, key, hop)
     if pool_passes(s, p, now):
         return rc
     for place in range(e.places):
@@ -175,7 +184,7 @@ cdef int pending_record(StoreState *s, const Envelope *e, int64_t now, Pending *
     cdef MDB_txn *txn = NULL
     cdef Partitions parts
     cdef Sighting pair
-    cdef int rc = 0, attempt
+    cdef int rc = 0, attempt, given_up
     s.part = b"pending"
     if environment_mapsize(&s.pending) > pending_soft(s):
         rc = environment_resize(&s.pending, pending_soft(s))
@@ -185,22 +194,25 @@ cdef int pending_record(StoreState *s, const Envelope *e, int64_t now, Pending *
         if rc != 0:
             break
         parts.size = 0
+        given_up = 0
         rc = pending_look(s, txn, e, now, &parts, &pair, out)
         if rc == 0 and out.first >= 0:
             mdb_txn_abort(txn)
             return NO_FAULT
         if rc == 0:
-            rc = pending_write(s, txn, e, now, &parts, &pair, out)
+            rc = pending_write(s, txn, e, now, &parts, &pair, out, &given_up)
         if rc == 0:
             rc = mdb_txn_commit(txn)
             partitions_close(s, &parts)
         else:
             mdb_txn_abort(txn)
-        if rc == 0 and not pool_passes(s, out, now):
-            count(s, COUNT_STRANGERS)
+        if rc == 0:
+            gave_up(s, given_up, notes)
+            if not pool_passes(s, out, now):
+                count(s, COUNT_STRANGERS)
         if rc != MDB_MAP_FULL:
             break
-        rc = pending_room(s, attempt, notes)
+        rc = pending_room(s, now, attempt, notes)
         if rc != 0:
             break
     if rc == 0:

@@ -44,9 +44,13 @@ cdef const char *kind_name(int kind) noexcept nogil:
     return b"pair"
 
 
-cdef inline void count(StoreState *s, int event) noexcept nogil:
+cdef inline void count_many(StoreState *s, int event, int number) noexcept nogil:
     if s.counters != NULL:
-        fastgrey_add(&s.counters.events[event], 1)
+        fastgrey_add(&s.counters.events[event], <uint64_t>number)
+
+
+cdef inline void count(StoreState *s, int event) noexcept nogil:
+    count_many(s, event, 1)
 
 
 cdef inline void count_promotion(StoreState *s, int64_t waited) noexcept nogil:

@@ -47,6 +47,7 @@ LOOKS_INSIDE: tuple[LookInside, ...] = (
 )
 LOOKS_INTO_PENDING: tuple[LookInside, ...] = (
     configuration.strangers,
+    room.outgrown,
     clock.future_of_pending,
     readers.readers_of_pending,
 )

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from .. import _core, directory, policy, settings
@@ -50,6 +51,19 @@ def growth(place: Place, store: _core.Store) -> Iterator[Finding]:
     elif free < copy + more:
         yield doubt(f"{bytes_shown(free)} are free: pending may take {bytes_shown(more)} more and a compaction "
                     f"{bytes_shown(copy)}", _lower(place, store, taken + free - copy) or f"make room on {mount}")
+
+
+def outgrown(place: Place, store: _core.Store) -> Iterator[Finding]:
+    """A file of pending larger than its bound, as from before that was lowered: what is in it keeps to the bound."""
+    bound = settings.by_name(store.head()["settings"])["pending_size"]
+    path = layout.pending_path(place)
+    with suppress(FileNotFoundError):
+        size = (path / "data.mdb").stat().st_size
+        if size > bound:
+            yield doubt(f"pending has a file of {bytes_shown(size)} and may have {bytes_shown(bound)}: it grew before "
+                        "pending_size was lowered, or in one flood after the other; it goes with the next boot",
+                        "where the room is needed at once, stop whatever checks mail, then "
+                        f"{layout.remove(path)}; who waits then waits once more")
 
 
 def _lower(place: Place, store: _core.Store, fitting: int) -> str | None:

@@ -37,3 +37,13 @@ def test_bench_of_rules():
     report = run("bench/rules.py", "--rounds", "2", "--times", "5", "--rules", "300")
     for name in ("known sender, the same store", "stranger, 300 rules", "stranger, 30 expressions"):
         assert re.search(rf"^{name} +\d\.\d{{3}} +\d\.\d{{3}}-\d\.\d{{3}}$", report, re.M), report
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_bench_of_floods():
+    report = run("bench/flood.py", "--rounds", "2", "--times", "5", "--strangers", "40000", "--bound", "4M",
+                 "--rows", "2000")
+    for name in ("stranger, pending full", "known sender, flood", "known sender, the same flood elsewhere"):
+        assert re.search(rf"^{name} +\d\.\d{{3}} +\d\.\d{{3}}-\d\.\d{{3}}$", report, re.M), report
+    for part in ("40000 strangers in a row", "none not recorded", "of at most 4.0 MiB", "durable commits"):
+        assert part in report

@@ -706,7 +706,7 @@ def test_little_room(tmp_path, doctor):
     """First too little for pending to grow, then too little for a compaction."""
     with small_disk(tmp_path / "disk", 40 << 20) as disk:
         store = disk / "store"
-        fastgrey.create(store)
+        fastgrey.create(store, {"pending_size": 1 << 30})
         arguments = ("--store", str(store))
         examined = doctor(*arguments)
         assert examined.status == 1

@@ -12,7 +12,7 @@ import lmdb.verify
 import aging
 import fastgrey
 import page
-from fastgrey import compaction, directory, settings
+from fastgrey import compaction, directory, disk, settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 HEAD = struct.Struct("=8sIIQQQqQQq192s32q")
@@ -39,7 +39,7 @@ def test_head(make_store, path):
     assert policy == [0, 0, 0]
     assert before <= made <= time.time()
     assert len(set(secret)) > 50
-    expected = list((settings.defaults() | {"delay": 7, "mode": 1}).values())
+    expected = list(disk.settled(settings.defaults() | {"delay": 7, "mode": 1}, path).values())
     assert list(slots) == expected + [0] * (32 - len(expected))
 
 
