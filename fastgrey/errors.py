@@ -37,6 +37,10 @@ class CompactionError(FastgreyError):
     """Compaction could not finish; the generation in force is what it was."""
 
 
+class ManifestError(FastgreyError):
+    """The manifest of a generation or of a backup is damaged, or of another version."""
+
+
 class PolicyError(FastgreyError):
     """The configuration or a rule cannot be used; the policy in force stays."""
 
