@@ -114,6 +114,11 @@ def generation_name(number: int) -> str:
     return f"passed.{number:06d}"
 
 
+def number_of(name: str) -> int:
+    """The number of the generation with this directory."""
+    return int(name.partition(".")[2])
+
+
 def generations(root: Path) -> list[int]:
     """Numbers of the generations there are, finished or not, in order."""
     matches = (GENERATION.fullmatch(entry.name) for entry in root.iterdir())

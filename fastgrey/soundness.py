@@ -46,11 +46,13 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True)
 class Contents:
-    """What a generation holds: facts of its head, its manifest as it would be written now, and what is wrong."""
+    """What a generation holds: facts of its head, its manifest as it would be written now, what is wrong, and what is
+    in doubt: records with times that have not come yet."""
 
     facts: Facts
     manifest: Manifest
     problems: tuple[str, ...]
+    doubts: tuple[str, ...]
 
 
 def nothing(step: str, done: int, total: int) -> None:
@@ -58,7 +60,7 @@ def nothing(step: str, done: int, total: int) -> None:
 
 
 def structure(data: Path, progress: Progress = nothing) -> list[str]:
-    """What the independent reader has against an LMDB environment: a directory, or a data file. Empty where it is whole.
+    """What the independent reader has against an LMDB environment, a directory or a data file; nothing if it is whole.
 
     A file that is written to meanwhile must be held by pinned(). progress: called with 'structure', bytes read and the
     bytes of the file. What keeps the walk from its end is a problem too.
@@ -86,7 +88,7 @@ def structure(data: Path, progress: Progress = nothing) -> list[str]:
 
 @contextmanager
 def pinned(generation: Path) -> Iterator[None]:
-    """Keep the pages of a generation, as it is now or later, from being used anew while hooks write to it."""
+    """Keep the pages of a generation, as it is now or later, from being used anew while hooks write to it. StoreError."""
     reading, writing = os.pipe()
 
     def hold() -> Iterator[None]:
@@ -98,7 +100,8 @@ def pinned(generation: Path) -> Iterator[None]:
 
     holder = isolation.results(hold)
     try:
-        next(holder)
+        with told_as_store_error(generation):
+            next(holder)
         yield
     finally:
         os.close(writing)
@@ -121,29 +124,35 @@ def seal(generation: Path) -> Manifest:
 
 
 def in_child(place: Path, work: Callable[[], Iterator[tuple[int, int] | T]], step: str, progress: Progress) -> T:
-    """The last value that work yields in a child; pairs before it are progress. StoreError for all that can go wrong."""
-    try:
+    """The value that work yields in a child; pairs before it are progress. StoreError for all that can go wrong."""
+    with told_as_store_error(place):
         for value in isolation.results(work):
-            if not isinstance(value, tuple) or len(value) != 2:
+            if not isinstance(value, tuple):
                 return value
             progress(step, *value)
+    raise StoreError(f"{place} could not be read to its end")
+
+
+@contextmanager
+def told_as_store_error(place: Path) -> Iterator[None]:
+    """What can go wrong with a child that reads the place, as StoreError."""
+    try:
+        yield
     except isolation.Ended as ended:
         raise StoreError(f"{place} is damaged: reading it ended by {ended}") from None
     except isolation.Late:
         raise StoreError(f"no answer from {place} within {isolation.SECONDS} seconds") from None
     except OSError as error:
         raise StoreError(f"cannot read {error.filename or place}: {error.strerror}") from None
-    raise StoreError(f"{place} could not be read to its end")
 
 
 def against_manifest(generation: Path, found: Contents) -> list[str]:
-    """What is other than the manifest of the generation says; nothing where it has none, or was written to since."""
+    """What is other than the manifest of the generation says; nothing where it has none that can be read, or was written
+    to since."""
     try:
         told = manifest.read(generation)
-    except ManifestError as error:
-        return [str(error)]
-    except OSError as error:
-        return [f"{generation / manifest.NAME}: {error.strerror}"]
+    except (ManifestError, OSError):
+        return []
     if told is None or told.transaction < found.manifest.transaction:
         return []
     if told.transaction > found.manifest.transaction:
@@ -209,7 +218,9 @@ def _read(path: Path, file: bool) -> Iterator[tuple[int, int] | Contents]:
         parts |= {name: Part(table["records"], table["checksum"]) for name, table in tables.items()}
         facts = Facts(*(head[name] for name in Facts._fields))
         problems = [*_head_problems(facts, record), *_table_problems(tables)]
-        yield Contents(facts, Manifest(found.transaction, now, parts), tuple(problems))
+        doubts = [f"{table['ahead']} of {table['records']} records in {name} have times more than a day from now"
+                  for name, table in tables.items() if table["ahead"]]
+        yield Contents(facts, Manifest(found.transaction, now, parts), tuple(problems), tuple(doubts))
 
 
 def _head_problems(facts: Facts, record: bytes | None) -> Iterator[str]:
@@ -229,7 +240,8 @@ def _head_problems(facts: Facts, record: bytes | None) -> Iterator[str]:
         yield "the policy cannot be read"
         return
     if (number, len(rules)) != (facts.policy, facts.rules):
-        yield f"the policy is number {number} with {len(rules)} rules, and the head says {facts.policy} with {facts.rules}"
+        yield (f"the policy is number {number} with {len(rules)} rules, and the head says {facts.policy} with "
+               f"{facts.rules}")
 
 
 def _table_problems(tables: dict[str, dict[str, int]]) -> Iterator[str]:
@@ -238,7 +250,5 @@ def _table_problems(tables: dict[str, dict[str, int]]) -> Iterator[str]:
             yield f"{table['misshapen']} of {table['records']} records in {name} have another size than a record"
         if table["empty"]:
             yield f"{table['empty']} of {table['records']} records in {name} are none that a hook writes"
-        if table["ahead"]:
-            yield f"{table['ahead']} of {table['records']} records in {name} have times more than a day from now"
     if tables["window"]["others"]:
         yield f"{tables['window']['others']} entries of meta are none of this format"

@@ -51,3 +51,21 @@ cdef list ring_read(Snapshot *ring, int slots):
         if stamp > 0 and fastgrey_stamp(&slot.stamp) == stamp:
             found.append((stamp, totals))
     return sorted(found)
+
+
+def read_counters(path: str):
+    """The page of counters in a file, as Store.counters gives it; None where it is missing, cut short, or unusable."""
+    cdef bytes name = os.fsencode(path)
+    cdef CounterPage *page
+    try:
+        if os.stat(name).st_size < PAGE:
+            return None
+    except OSError:
+        return None
+    page = counters_map(name)
+    if page == NULL:
+        return None
+    try:
+        return page_read(page)
+    finally:
+        munmap(page, PAGE)

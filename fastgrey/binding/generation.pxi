@@ -80,6 +80,15 @@ cdef class Generation:
             raise StoreError(f"cannot read {self.path}: {mdb_strerror(rc).decode()}")
         return 0
 
+    def copy(self, int descriptor) -> None:
+        """Write a packed copy of it, as it is at one moment from now on, to a file or pipe (mdb_env_copyfd2). OSError."""
+        cdef int rc
+        with nogil:
+            rc = mdb_env_copyfd2(self.state.passed.env, descriptor, MDB_CP_COMPACT)
+        if rc > 0:
+            raise OSError(rc, os.strerror(rc))
+        self._check(rc)
+
     @property
     def transaction(self) -> int:
         """The number of the last transaction that it holds."""

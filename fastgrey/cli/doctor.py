@@ -34,10 +34,10 @@ def doctor(store: str | None, user: str | None, hook: str | None, as_json: bool)
     else:
         for finding in findings:
             level = click.style(f"{finding.level:<7}", COLOURS[finding.level])
-            click.echo(f"{level} {_one_line('; '.join(part for part in finding[1:] if part))}")
+            click.echo(f"{level} {one_line('; '.join(part for part in finding[1:] if part))}")
     sys.exit(status)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Names of files and processes are not ours to choose: no control character of theirs reaches a terminal."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

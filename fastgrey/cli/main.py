@@ -23,6 +23,8 @@ COMMANDS = {
     "check": "Decide one recipient of one message, as the hook would.",
     "replay": "Decide the envelopes of a file, each at its own time.",
     "compact": "Drop what expired and pack the rest, while hooks run.",
+    "verify": "Check every byte of a store, at rest or while hooks run.",
+    "rollback": "Go back to the generation before the last compaction.",
 }
 
 
