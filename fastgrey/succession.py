@@ -96,7 +96,7 @@ def _compare(generation: Path, comes: Path) -> Iterator[tuple[int, int] | Loss]:
             added, changed, gone,
             [(name, shown[0][name], shown[1][name]) for name in shown[0] if shown[0][name] != shown[1][name]],
             (policies[0], policies[1]) if before["policy"] != after["policy"] else None,
-            None if windows[0]["checksum"] == windows[1]["checksum"] else (windows[0]["records"], windows[1]["records"]),
+            (windows[0]["records"], windows[1]["records"]) if windows[0] != windows[1] else None,
         )
 
 
@@ -110,13 +110,15 @@ def copy(generation: Path, descriptor: int, progress: Progress = soundness.nothi
 
 
 def _copy(generation: Path, descriptor: int) -> Iterator[tuple[int, int] | bool]:
-    failed: list[Exception] = []
+    failed: list[StoreError] = []
     with _core.Generation(str(generation)) as source:
 
         def work() -> None:
             try:
                 source.copy(descriptor)
-            except (OSError, StoreError) as error:
+            except OSError as error:
+                failed.append(StoreError(f"cannot copy {generation}: {error.strerror}"))
+            except StoreError as error:
                 failed.append(error)
 
         thread = threading.Thread(target=work, daemon=True)

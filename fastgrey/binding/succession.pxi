@@ -18,7 +18,7 @@ def supersede(Store store, uint64_t number, swap) -> None:
         except BaseException:
             mdb_txn_abort(txn)
             raise
-        # Writers go by the link; the mark is for those who only read. Where it cannot be written, nothing is taken back.
+        # Writers go by the link; the mark is for those who only read. One that cannot be written takes nothing back.
         head = s.head
         head.superseded = number
         head.noting = 0
