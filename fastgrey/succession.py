@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from . import _core, directory, policy, settings, soundness
+from . import _core, directory, policy, settings, soundness, times
 from .compaction import _alone
 from .errors import CompactionError, FastgreyError, StoreError
 from .soundness import Contents, Progress
@@ -89,19 +88,22 @@ def _compare(generation: Path, comes: Path) -> Iterator[tuple[int, int] | Loss]:
         found = comparison.found()
         shown = [settings.show(settings.by_name(head["settings"])) for head in (before, after)]
         windows = goes.windows(now), other.windows(now)
-        policies = [_policy_shown(head) for head in (before, after)]
+        policies = [_policy_shown(side.policy()) for side in (goes, other)]
         added, changed, gone = ({kind: numbers[what] for kind, numbers in found.items()}
                                 for what in ("added", "changed", "gone"))
         yield Loss(
             added, changed, gone,
             [(name, shown[0][name], shown[1][name]) for name in shown[0] if shown[0][name] != shown[1][name]],
-            (policies[0], policies[1]) if before["policy"] != after["policy"] else None,
+            (policies[0], policies[1]) if policies[0] != policies[1] else None,
             (windows[0]["records"], windows[1]["records"]) if windows[0] != windows[1] else None,
         )
 
 
-def _policy_shown(head: dict[str, Any]) -> str:
-    return f"{head['policy']} ({head['rules']} rules)" if head["policy"] else "none"
+def _policy_shown(record: bytes | None) -> str:
+    if record is None:
+        return "none"
+    _, applied, rules, _ = policy.decode(record)
+    return f"{len(rules)} rule{'' if len(rules) == 1 else 's'} of {times.date(applied)}"
 
 
 def copy(generation: Path, descriptor: int, progress: Progress = soundness.nothing) -> None:
