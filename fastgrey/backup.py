@@ -143,8 +143,9 @@ def restore(path: str, source: BinaryIO, name: str, group: int | None = None, dr
             _anew(root, source, name, told, group, progress)
         return Restored(_saved(told, _size(source)), 1, None, None, None)
     except OSError as error:
-        raise BackupError(f"cannot restore {name} to {root}: {error.filename or root}: {error.strerror}; the store is "
-                          "what it was") from None
+        after = f"; {succession.told(root, 0)}" if os.path.lexists(root / "current") else ""
+        raise BackupError(f"cannot restore {name} to {root}: {error.filename or root}: {error.strerror}{after}"
+                          ) from None
 
 
 @contextmanager

@@ -161,11 +161,16 @@ def put_in_force(root: Path, old: int, number: int, whole: bool) -> None:
     unnoticed, and it is kept to go back to. Else it is put aside. Raises StoreError, OSError.
     """
     name = directory.generation_name(number)
+
+    def swap() -> None:
+        # What a hook promotes in the new one before the link is flushed, a power cut would take back with the link.
+        _core.locked(str(root / name), lambda: directory.swap(root, name))
+
     if whole:
         with directory.open_store(root) as store, store._alone():
-            _core.supersede(store, number, lambda: directory.swap(root, name))
+            _core.supersede(store, number, swap)
         return
-    directory.swap(root, name)
+    swap()
     broken = root / directory.generation_name(old)
     if os.path.lexists(broken):
         os.replace(broken, root / f"{ASIDE}.{old:06d}")
@@ -210,6 +215,11 @@ def _rules(generation: Path) -> policy.Policy:
         return policy.Policy({})
     number, applied, rules, files = policy.decode(record)
     return policy.Policy({}, rules, files, number, applied)
+
+
+def told(root: Path, left: int) -> str:
+    """For an error: which generation is in force after it."""
+    return f"{directory.generation_name(_in_force(root) or left)} is in force"
 
 
 @contextmanager

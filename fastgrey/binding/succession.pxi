@@ -32,6 +32,26 @@ def supersede(Store store, uint64_t number, swap) -> None:
         environment_close(&s.passed)
 
 
+def locked(path: str, work) -> None:
+    """Call work() under the write lock of the generation in the directory path. StoreError where that cannot be had."""
+    cdef Environment e
+    cdef MDB_txn *txn = NULL
+    cdef bytes name = os.fsencode(path)
+    cdef int rc
+    memset(&e, 0, sizeof(e))
+    rc = environment_open(&e, name, 0, PASSED_TABLES)
+    if rc == 0:
+        rc = environment_write(&e, &txn)
+    if rc != 0:
+        environment_close(&e)
+        raise StoreError(f"cannot lock {path}: {mdb_strerror(rc).decode()}")
+    try:
+        work()
+    finally:
+        mdb_txn_abort(txn)
+        environment_close(&e)
+
+
 def follow_settings(Store store) -> None:
     """Bring the page of counters, which has a copy of on_error, into line with the settings in force."""
     store._usable()

@@ -133,6 +133,18 @@ def test_the_file_is_a_table_of_lmdb(store, file):
             assert txn.stat()["entries"] == 20
 
 
+def test_a_store_made_of_it_by_hand(file, run_fastgrey, tmp_path):
+    """As docs/format.md says."""
+    other = tmp_path / "other"
+    (other / "passed.000001").mkdir(parents=True)
+    (other / "passed.000001" / "data.mdb").write_bytes(file.read_bytes())
+    (other / "current").symlink_to("passed.000001")
+    assert run_fastgrey("init", "--store", str(other)).returncode == 0
+    assert run_fastgrey("verify", "--store", str(other)).stdout.count("hits.1 is missing") == 1
+    assert run_fastgrey("check", "10.0.7.1", "a@7.example", "b@example.net", "--store", str(other)).stdout.startswith(
+        "accept known-domain")
+
+
 def test_only_its_owner_reads_it(store, run_fastgrey, tmp_path):
     file = tmp_path / "backup"
     file.write_text("older")

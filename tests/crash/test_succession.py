@@ -1,4 +1,4 @@
-"""A generation takes the place of another: every state that a kill can leave, full disks, damaged tables, live hooks."""
+"""A generation takes the place of another: each state that a kill can leave, full disks, damaged tables, live hooks."""
 
 import json
 import os
@@ -239,8 +239,8 @@ def test_hooks_all_the_while(store, saved, run_fastgrey):
     what was promoted since."""
     script = ("import os, subprocess, sys\nhook, first = sys.argv[1], int(sys.argv[2])\nn = first\n"
               "while not os.path.exists(sys.argv[3]):\n    n += 1\n    for _ in range(2):\n"
-              "        subprocess.run([hook, f'a@{n}.example', 'b@example.net'], env={'TCPREMOTEIP': f'10.9.{n % 200}.1',"
-              " 'FASTGREY_STORE': sys.argv[4]})")
+              "        subprocess.run([hook, f'a@{n}.example', 'b@example.net'],\n"
+              "                       env={'TCPREMOTEIP': f'10.9.{n % 200}.1', 'FASTGREY_STORE': sys.argv[4]})")
     stop, log = store.parent / "stop", store.parent / "log"
     with open(log, "wb") as file:
         hooks = [subprocess.Popen([sys.executable, "-c", script, HOOK, str(first), str(stop), str(store)], stderr=file)
