@@ -88,7 +88,7 @@ def make(root: Path, group: int | None, fill: Callable[[Path], bool]) -> None:
             generation = root / generation_name(1)
             generation.mkdir()
             defer_on_error = fill(generation)
-            if read_counters(str(root / "stats")) is None:
+            if not (root / "stats").exists() or read_counters(str(root / "stats")) is None:
                 make_counters(root, defer_on_error)
             flush_directory(generation)
             swap(root, generation.name)

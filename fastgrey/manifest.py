@@ -94,7 +94,8 @@ def read(generation: Path) -> Manifest | None:
     """The manifest in the directory of a generation, None where there is none. ManifestError, OSError."""
     path = generation / NAME
     try:
-        with path.open("rb") as file:
+        # A pipe of this name must not keep anybody waiting.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             data = file.read(SIZE_MAX)
     except FileNotFoundError:
         return None

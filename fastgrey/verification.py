@@ -128,7 +128,11 @@ def _manifest(generation: Path) -> Iterator[Finding]:
 
 
 def _counters(place: Place, found: Contents) -> Iterator[Finding]:
-    page, file = _core.read_counters(str(place.root / "stats")), place.root / "stats"
+    file = place.root / "stats"
+    try:
+        page = _core.read_counters(str(file))
+    except (FileNotFoundError, IsADirectoryError):
+        page = None
     on_error = settings.by_name(found.facts.settings)["on_error"]
     if page is None:
         remedy = place.run("init")

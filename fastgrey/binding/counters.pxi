@@ -54,18 +54,12 @@ cdef list ring_read(Snapshot *ring, int slots):
 
 
 def read_counters(path: str):
-    """The page of counters in a file, as Store.counters gives it; None where it is missing, cut short, or unusable."""
-    cdef bytes name = os.fsencode(path)
+    """The page of counters in a file, as Store.counters gives it; None where it is cut short or unusable. OSError."""
+    cdef bytes content
     cdef CounterPage *page
-    try:
-        if os.stat(name).st_size < PAGE:
-            return None
-    except OSError:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        content = file.read(PAGE)
+    page = <CounterPage *><char *>content
+    if len(content) < PAGE or memcmp(page.magic, b"fgstats\0", 8) != 0 or page.version != COUNTERS_VERSION:
         return None
-    page = counters_map(name)
-    if page == NULL:
-        return None
-    try:
-        return page_read(page)
-    finally:
-        munmap(page, PAGE)
+    return page_read(page)

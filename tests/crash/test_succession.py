@@ -15,9 +15,10 @@ import pytest
 
 import fastgrey
 from conftest import FASTGREY, HOOK
-from fastgrey import backup, compaction, directory, policy, rollback, succession
+from fastgrey import backup, compaction, directory, policy, rollback, succession, verification
 from fastgrey.errors import FastgreyError
-from machine import fill_up, small_disk
+from fastgrey.health import isolation
+from machine import NOBODY, fill_up, needs_root, open_the_way, small_disk
 
 # Run a step and be killed before or after the call of one function of it.
 KILLED = """
@@ -182,6 +183,51 @@ def test_no_room(tmp_path, run_fastgrey):
         assert run_fastgrey("rollback", "--store", str(store)).returncode == 0
 
 
+def test_a_disk_for_reading_only(tmp_path, run_fastgrey):
+    with small_disk(tmp_path / "disk", "8M") as disk:
+        store = disk / "store"
+        fastgrey.create(store)
+        compaction.compact(str(store))
+        backup.backup(str(store), tmp_path / "backup")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        try:
+            for arguments in (["rollback"], ["restore", str(tmp_path / "backup")], ["backup", str(disk / "backup")]):
+                done = run_fastgrey(*arguments, "--store", str(store))
+                assert (done.returncode, done.stdout) == (1, "")
+                assert "Read-only file system" in done.stderr
+                assert done.stderr.count("\n") == 1
+            for arguments in (["verify"], ["rollback", "--dry-run"], ["backup", str(tmp_path / "backup")]):
+                done = run_fastgrey(*arguments, "--store", str(store))
+                assert done.returncode == 0, done
+        finally:
+            subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+
+
+@needs_root
+def test_without_the_right(store, saved, tmp_path):
+    """What another user of the machine is told."""
+    open_the_way(tmp_path)
+
+    def as_somebody():
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        for work in (lambda: rollback.rollback(str(store)), lambda: rollback.rollback(str(store), dry_run=True),
+                     lambda: backup.backup(str(store), tmp_path / "other")):
+            try:
+                work()
+            except FastgreyError as error:
+                yield str(error)
+            else:
+                yield "done"
+        yield verification.verify(str(store)).worst[0].what
+
+    lines = list(isolation.results(as_somebody))
+    assert len(lines) == 4
+    assert all("ermission denied" in line for line in lines), lines
+    assert directory.generations(store) == [1, 2]
+
+
 def test_not_while_a_compaction_runs(store, saved, run_fastgrey):
     with compaction._alone(store):
         for arguments in (["rollback"], ["restore", str(saved)]):
@@ -204,29 +250,35 @@ def test_a_store_that_stays_open_notices(store):
     assert known(store, [1, 20, 21, 40]) == [1, 20, 40]
 
 
-def test_what_a_waiting_writer_promotes_goes_to_the_one_in_force(store):
-    """A hook that waits for the write lock of the generation that is left finds out when it has it."""
+def waits_for_a_lock(process):
+    """Wait until it does."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with open(f"/proc/{process.pid}/wchan") as file:
+            if "futex" in file.read():
+                return True
+    return False
+
+
+@pytest.mark.parametrize("name", ["swap", "flush_directory"])
+def test_a_hook_waits_while_the_link_changes(store, monkeypatch, name):
+    """One that waits for the lock of the generation that is left finds out when it has it; one that comes when the link
+    is there and not flushed yet waits for the lock of the new one. What they promote is in the one in force."""
     environment = {"FASTGREY_STORE": str(store), "TCPREMOTEIP": "192.0.2.1"}
     command = [HOOK, "a@example.org", "late@example.net"]
     assert subprocess.run(command, env=environment, stderr=subprocess.DEVNULL).returncode == 111
     waiting = []
-    real = directory.swap
+    real = getattr(directory, name)
 
-    def swap(root, name):
-        waiting.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-        # It is at the lock when it sleeps there.
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            with open(f"/proc/{waiting[0].pid}/wchan") as file:
-                if "futex" in file.read():
-                    break
-        real(root, name)
+    def replaced(root, *arguments):
+        if root == store and not waiting:
+            waiting.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+            assert waits_for_a_lock(waiting[0])
+            assert directory.current_number(store) == (2 if name == "swap" else 3)
+        real(root, *arguments)
 
-    directory.swap = swap
-    try:
-        rollback.rollback(str(store))
-    finally:
-        directory.swap = real
+    monkeypatch.setattr(directory, name, replaced)
+    rollback.rollback(str(store))
     line = waiting[0].communicate(timeout=60)[1]
     assert line.split()[1:3] == ["accept", "retry"], line
     with fastgrey.open(store) as opened:
