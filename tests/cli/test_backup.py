@@ -147,8 +147,9 @@ def test_a_store_made_of_it_by_hand(file, run_fastgrey, tmp_path):
 
 def test_only_its_owner_reads_it(store, run_fastgrey, tmp_path):
     file = tmp_path / "backup"
-    file.write_text("older")
-    file.chmod(0o666)
+    for name in (file, tmp_path / "backup.new"):
+        name.write_text("older, the second of them from a backup that was killed")
+        name.chmod(0o666)
     assert run_fastgrey("backup", str(file), umask=0).returncode == 0
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -257,6 +258,17 @@ def test_one_backup_to_a_file_at_a_time(store, file, run_fastgrey):
     # What a killed one left is in nobody's way.
     assert run_fastgrey("backup", str(file)).returncode == 0
     assert not os.path.exists(f"{file}.new")
+
+
+def test_the_file_is_replaced_whole(store, file, run_fastgrey):
+    """Who reads the older one meanwhile goes on reading it."""
+    before = file.read_bytes()
+    with file.open("rb") as reader:
+        for _ in range(2):
+            assert run_fastgrey("check", "192.0.2.9", "new@one.example", "b@example.net").returncode == 0
+        assert run_fastgrey("backup", str(file)).returncode == 0
+        assert reader.read() == before
+    assert file.read_bytes() != before
 
 
 def test_killed_at_any_moment(store, file):

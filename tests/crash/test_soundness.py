@@ -219,6 +219,20 @@ def test_live_with_writers(make_store, path):
             writer.kill()
 
 
+def test_a_pin_keeps_the_pages_of_its_moment(generation, path):
+    """With the meta pages of then, the file of now is still the table of then."""
+    script = ("import fastgrey, sys\ns = fastgrey.open(sys.argv[1])\nfor n in range(200):\n    for _ in range(2):\n"
+              "        s.check(client=f'10.7.{n}.1', sender=f'a@{n}.example', recipient='b@c.d')")
+    with soundness.pinned(generation):
+        then = (generation / "data.mdb").read_bytes()[:2 * PAGE]
+        subprocess.run([sys.executable, "-c", script, str(path)], check=True, timeout=120)
+        now = (generation / "data.mdb").read_bytes()
+    assert now[:2 * PAGE] != then
+    (generation / "data.mdb").write_bytes(then + now[2 * PAGE:])
+    assert soundness.structure(generation) == []
+    assert soundness.contents(generation).manifest.records["triplet"] == 400
+
+
 def test_a_pin_leaves_no_reader_behind(generation, path):
     with soundness.pinned(generation), fastgrey.open(path) as store:
         assert len(fastgrey._core.reader_table(store, False)["readers"]) == 2
