@@ -131,7 +131,8 @@ def restore(path: str, source: BinaryIO, name: str, group: int | None = None, dr
         told = _manifest(source, name)
         if os.path.lexists(root / "current"):
             if group is not None:
-                raise BackupError(f"--group: there is a store at {root} already; change its group with: chgrp -R")
+                raise BackupError(f"--group: there is a store at {root} already; change its group with: chgrp -R "
+                                  f"GROUP {root}")
             if dry_run:
                 return _foretell(root, source, name, told, progress)
             with succession.alone(root, BackupError):
@@ -164,10 +165,9 @@ def _into(root: Path, source: BinaryIO, name: str, told: Manifest, progress: Pro
     with succession.new_generation(root, number) as target:
         found = _fill(target, source, name, told, progress)
         policy_number = succession.next_policy(now if isinstance(now, Contents) else None, found)
-        hits = succession.carried_hits(root, goes if isinstance(now, Contents) else None, target)
-        succession.adopt(target, number, policy_number)
-        succession.prepare_hits(root, policy_number, hits)
         whole = isinstance(now, Contents)
+        succession.prepare_hits(root, policy_number, found, goes if whole else None, target)
+        succession.adopt(target, number, policy_number)
         succession.put_in_force(root, left, number, whole)
     lost = succession.loss(goes, target, progress) if whole else None
     succession.settle(root, left, number, policy_number, whole)
@@ -317,6 +317,9 @@ def _exclusive(new: Path) -> Iterator[BinaryIO]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BackupError(f"another backup to {new.with_suffix('')} is running; wait for it") from None
+        if not _names(new, descriptor):
+            # Between the opening and the lock another one ended: what is open is its result.
+            raise BackupError(f"another backup to {new.with_suffix('')} has just ended; run it again if it is wanted")
         try:
             # It holds the secret of the store: only for who made it, be the mask what it may.
             os.fchmod(descriptor, 0o600)
@@ -325,6 +328,13 @@ def _exclusive(new: Path) -> Iterator[BinaryIO]:
         except BaseException:
             new.unlink(missing_ok=True)
             raise
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _refuse_remains(root: Path) -> None:

@@ -72,10 +72,7 @@ def _rollback(root: Path, left: int, dry_run: bool, progress: Progress) -> Summa
         _fill(comes, target, progress)
         succession.adopt(target, number, policy_number)
         check(target, before, progress)
-        hits = None
-        if policy_number != before.facts.policy or not isinstance(now, Contents):
-            hits = succession.carried_hits(root, goes if whole else None, comes)
-        succession.prepare_hits(root, policy_number, hits)
+        succession.prepare_hits(root, policy_number, before, goes if whole else None, comes)
         succession.put_in_force(root, left, number, whole)
     lost = succession.loss(goes, comes, progress) if whole else None
     succession.settle(root, left, number, policy_number, whole)

@@ -177,10 +177,13 @@ def put_in_force(root: Path, old: int, number: int, whole: bool) -> None:
         directory.flush_directory(root)
 
 
-def prepare_hits(root: Path, number: int, hits: list[int] | None) -> None:
-    """Make the file of hits for the policy with this number, before anybody can see it; None: it has one."""
-    if hits is not None and number:
-        policy.write_hits(root, number, hits)
+def prepare_hits(root: Path, number: int, told: Contents, goes: Path | None, comes: Path) -> None:
+    """See to it that the policy of a generation to come, whose contents are told, has a file of hits under the number
+    that it gets, before anybody can see it. Its rules bring along the hits that they have in the one that goes."""
+    # A file that hooks count in must not be written anew: what is mapped beyond its end raises SIGBUS.
+    if not number or number == told.facts.policy and policy.hits_path(root, number).exists():
+        return
+    policy.write_hits(root, number, carried_hits(root, goes, comes))
 
 
 def settle(root: Path, old: int, number: int, policy_number: int, whole: bool) -> None:

@@ -260,6 +260,32 @@ def test_one_backup_to_a_file_at_a_time(store, file, run_fastgrey):
     assert not os.path.exists(f"{file}.new")
 
 
+def test_another_one_that_ends_meanwhile(store, file, monkeypatch):
+    """What was opened as the new file has become the backup by the time of the lock."""
+    before, real = file.read_bytes(), fcntl.flock
+
+    def flock(descriptor, how):
+        os.replace(f"{file}.new", file)
+        file.write_bytes(before)
+        real(descriptor, how)
+
+    monkeypatch.setattr(backup.fcntl, "flock", flock)
+    with pytest.raises(BackupError, match="has just ended"):
+        backup.backup(str(store), file)
+    assert file.read_bytes() == before
+
+
+def test_the_same_policy_keeps_its_file_of_hits(store, file, run_fastgrey):
+    """Hooks have it mapped; one made anew would cut it under them."""
+    hits = store / "hits.1"
+    before = hits.stat()
+    for arguments in (["restore", str(file)], ["rollback"]):
+        assert run_fastgrey(*arguments).returncode == 0
+        assert (hits.stat().st_ino, hits.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    with fastgrey.open(store) as opened:
+        assert policy.in_force(opened).hits == (1,)
+
+
 def test_the_file_is_replaced_whole(store, file, run_fastgrey):
     """Who reads the older one meanwhile goes on reading it."""
     before = file.read_bytes()
