@@ -7,7 +7,6 @@ import random
 import signal
 import stat
 import subprocess
-import sys
 import time
 
 import lmdb
@@ -18,6 +17,7 @@ from conftest import FASTGREY
 from fastgrey import backup, directory, policy, windows
 from fastgrey.errors import BackupError
 from machine import needs_root
+from promoting import known, promoting
 from terminal import on_terminal
 
 
@@ -320,22 +320,14 @@ def test_consistent_while_promotions_go_on(make_store, path, run_fastgrey, tmp_p
     """Of records promoted one after the other a backup has the first so many, all that came before it began among
     them."""
     make_store("delay=0s", "pool_hops=0", "allow_client_after=0", "allow_domain_after=0")
-    script = ("import fastgrey, itertools, sys\ns = fastgrey.open(sys.argv[1])\nfor n in itertools.count(1):\n"
-              "    for _ in range(2):\n"
-              "        s.check(client=f'10.{n >> 8 & 255}.{n & 255}.1', sender='a@example.org', recipient='b@c.d')\n"
-              "    print(n, flush=True)")
-    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as writer:
-        try:
-            for round in range(4):
-                done = int(writer.stdout.readline())
-                file, other = tmp_path / f"backup{round}", tmp_path / f"other{round}"
-                assert run_fastgrey("backup", str(file)).returncode == 0
-                assert run_fastgrey("restore", str(file), "--store", str(other)).returncode == 0
-                with fastgrey.open(other) as opened:
-                    number = opened.known()["triplet"]
-                    assert number >= done
-                    assert [opened.check(client=f"10.{n >> 8 & 255}.{n & 255}.1", sender="a@example.org",
-                                         recipient="b@c.d", dry_run=True).reason for n in range(1, number + 2)] == [
-                        *["known-triplet"] * number, "new"]
-        finally:
-            writer.kill()
+    with promoting(path) as wait:
+        for turn in range(4):
+            done = wait()
+            file, other = tmp_path / f"backup{turn}", tmp_path / f"other{turn}"
+            assert run_fastgrey("backup", str(file)).returncode == 0
+            assert run_fastgrey("restore", str(file), "--store", str(other)).returncode == 0
+            with fastgrey.open(other) as opened:
+                number = opened.known()["triplet"]
+                assert number >= done
+                assert all(known(opened, one) for one in range(1, number + 1))
+                assert not known(opened, number + 1)

@@ -14,6 +14,7 @@ import fastgrey
 import heads
 from fastgrey import compaction, manifest, policy, soundness, windows
 from fastgrey.errors import ManifestError, StoreError
+from promoting import promoting
 
 PAGE = 4096
 # Flags of LMDB's pages, at 10 in each.
@@ -202,21 +203,16 @@ def test_a_time_to_come_is_no_damage(generation):
 
 
 def test_live_with_writers(make_store, path):
-    """The walk sees one state while hooks promote and give pages back for use; without the pin it would not."""
+    """Both readers see one state while hooks promote and give pages back for use."""
     make_store("delay=0s", "pool_hops=0")
-    script = ("import fastgrey, itertools, sys\ns = fastgrey.open(sys.argv[1])\nfor n in itertools.count():\n"
-              "    for _ in range(2):\n"
-              "        s.check(client=f'10.{n >> 8 & 255}.{n & 255}.1', sender='a@example.org', recipient='b@c.d')\n"
-              "    if n == 300: print('going', flush=True)")
-    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as writer:
-        try:
-            assert writer.stdout.readline() == b"going\n"
-            for _ in range(20):
-                with soundness.pinned(path / "passed.000001"):
-                    assert soundness.structure(path / "passed.000001") == []
-                    assert soundness.contents(path / "passed.000001").problems == ()
-        finally:
-            writer.kill()
+    with promoting(path) as wait:
+        while wait() < 300:
+            pass
+        for _ in range(20):
+            with soundness.pinned(path / "passed.000001"):
+                assert soundness.structure(path / "passed.000001") == []
+                assert soundness.contents(path / "passed.000001").problems == ()
+            wait()
 
 
 def test_a_pin_keeps_the_pages_of_its_moment(generation, path):
