@@ -37,6 +37,18 @@ class CompactionError(FastgreyError):
     """Compaction could not finish; the generation in force is what it was."""
 
 
+class ManifestError(FastgreyError):
+    """The manifest of a generation or of a backup is damaged, or of another version."""
+
+
+class RollbackError(FastgreyError):
+    """There is no going back; the generation in force stays."""
+
+
+class BackupError(FastgreyError):
+    """A backup cannot be written, or a file is none that can be restored; the store is what it was."""
+
+
 class PolicyError(FastgreyError):
     """The configuration or a rule cannot be used; the policy in force stays."""
 

@@ -179,7 +179,7 @@ def in_force(store: _core.Store) -> Policy:
     except ValueError as error:
         raise StoreError(f"cannot read the policy of {store.path}: {error}; put one in force with: fastgrey apply"
                          ) from None
-    return Policy(values, found, files, number, applied, _read_hits(store.path, number, len(found)))
+    return Policy(values, found, files, number, applied, read_hits(store.path, number, len(found)))
 
 
 def change(store: _core.Store, what: str, assignment: str = "NAME=VALUE") -> str:
@@ -191,26 +191,36 @@ def change(store: _core.Store, what: str, assignment: str = "NAME=VALUE") -> str
 def apply(store: _core.Store, policy: Policy) -> int:
     """Put a policy in force, durably and all at once; its number. Raises PolicyError, StoreError."""
     root = Path(store.path)
-    before = in_force(store)
+    kept = carried(in_force(store), policy.rules)
+    try:
+        values = disk.settled(policy.settings, root)
+        number = store.configure([values[name] for name in settings_.BY_NAME], policy.record,
+                                 lambda number: write_hits(root, number, kept))
+    except OSError as error:
+        raise StoreError(f"cannot write {error.filename}: {error.strerror}; the policy in force stays") from None
+    remove_hits_before(root, number)
+    return number
+
+
+def carried(before: Policy, rules: Iterable[Rule]) -> list[int]:
+    """The hits that rules of a policy to come bring along from one before."""
     counts: dict[tuple[str, str], int] = {}
     for rule, count in zip(before.rules, before.hits, strict=True):
         counts[rule.list, rule.entry] = counts.get((rule.list, rule.entry), 0) + count
-    kept = [counts.pop((rule.list, rule.entry), 0) for rule in policy.rules]
+    return [counts.pop((rule.list, rule.entry), 0) for rule in rules]
 
-    def prepare(number: int) -> None:
-        with directory.shared_files():
-            _hits_path(root, number).write_bytes(b"".join(map(HIT.pack, kept)))
 
-    try:
-        values = disk.settled(policy.settings, root)
-        number = store.configure([values[name] for name in settings_.BY_NAME], policy.record, prepare)
-    except OSError as error:
-        raise StoreError(f"cannot write {error.filename}: {error.strerror}; the policy in force stays") from None
-    # Only those of earlier policies: another process may be about to put the next one in force.
+def write_hits(root: Path, number: int, hits: Iterable[int]) -> None:
+    """Make the file of hits of the policy with this number. OSError."""
+    with directory.shared_files():
+        hits_path(root, number).write_bytes(b"".join(map(HIT.pack, hits)))
+
+
+def remove_hits_before(root: Path, number: int) -> None:
+    """Only those of earlier policies: another process may be about to put the next one in force."""
     for path in root.glob("hits.*"):
         if path.suffix[1:].isdigit() and int(path.suffix[1:]) < number:
             path.unlink(missing_ok=True)
-    return number
 
 
 def put(store: _core.Store, rules: Mapping[str, Iterable[str]], settings: Mapping[str, int] | None = None) -> int:
@@ -221,13 +231,15 @@ def put(store: _core.Store, rules: Mapping[str, Iterable[str]], settings: Mappin
     return apply(store, Policy(values, found))
 
 
-def _hits_path(root: Path, number: int) -> Path:
+def hits_path(root: Path, number: int) -> Path:
+    """The file of hits of the policy with this number."""
     return root / f"hits.{number}"
 
 
-def _read_hits(path: str, number: int, size: int) -> tuple[int, ...]:
+def read_hits(path: str, number: int, size: int) -> tuple[int, ...]:
+    """Of so many rules of the policy with this number; 0 where none can be read."""
     try:
-        content = _hits_path(Path(path), number).read_bytes()
+        content = hits_path(Path(path), number).read_bytes()
     except OSError:
         content = b""
     found = [count for (count,) in HIT.iter_unpack(content[:len(content) // HIT.size * HIT.size])]

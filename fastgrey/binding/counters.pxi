@@ -51,3 +51,15 @@ cdef list ring_read(Snapshot *ring, int slots):
         if stamp > 0 and fastgrey_stamp(&slot.stamp) == stamp:
             found.append((stamp, totals))
     return sorted(found)
+
+
+def read_counters(path: str):
+    """The page of counters in a file, as Store.counters gives it; None where it is cut short or unusable. OSError."""
+    cdef bytes content
+    cdef CounterPage *page
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        content = file.read(PAGE)
+    page = <CounterPage *><char *>content
+    if len(content) < PAGE or memcmp(page.magic, b"fgstats\0", 8) != 0 or page.version != COUNTERS_VERSION:
+        return None
+    return page_read(page)

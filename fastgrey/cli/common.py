@@ -72,11 +72,11 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def print_findings(findings: Iterable[tuple[str, str, str]], err: bool = False) -> None:
     """What doctor and its kin found, a line each: level, what, remedy."""
     for level, *parts in findings:
-        text = _one_line("; ".join(part for part in parts if part))
+        text = one_line("; ".join(part for part in parts if part))
         click.echo(f"{click.style(f'{level:<7}', COLOURS[level])} {text}", err=err)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Names of files and processes are not ours to choose: no control character of theirs reaches a terminal."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 

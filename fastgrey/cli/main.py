@@ -23,6 +23,10 @@ COMMANDS = {
     "check": "Decide one recipient of one message, as the hook would.",
     "replay": "Decide the envelopes of a file, each at its own time.",
     "compact": "Drop what expired and pack the rest, while hooks run.",
+    "verify": "Check every byte of a store, at rest or while hooks run.",
+    "rollback": "Go back to the generation before the last compaction.",
+    "backup": "Write the store to one file.",
+    "restore": "Put a backup in force.",
     "patch-qmail": "Put the CHECKENV call into the source of qmail-smtpd, or take it out.",
     "install-hook": "Put the hook in its place on a mail server, look at it there, take it away.",
 }

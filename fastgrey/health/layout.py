@@ -10,7 +10,8 @@ from ..errors import StoreError
 from .finding import Finding, Place, Trouble, doubt, good, run, wrong
 from .table import Table, read_table, regular_file
 
-RESTORE = "restore the store from a backup, or move it away and make a new one; senders then wait once more"
+RESTORE = ("restore the store from a backup with: fastgrey restore FILE, or move it away and make a new one; senders then "
+           "wait once more")
 # LMDB's header of a lock file, and some slots.
 LEAST_LOCK_FILE = 4096
 AS_ROOT = "run this as root, or as a user in the group of the store"

@@ -32,10 +32,13 @@ cdef extern from "lmdb.h" nogil:
         MDB_SET_KEY
         MDB_SET_RANGE
 
+    unsigned int MDB_NOSUBDIR
+    unsigned int MDB_NOLOCK
     unsigned int MDB_NOSYNC
     unsigned int MDB_RDONLY
     unsigned int MDB_NOTLS
 
+    unsigned int MDB_CP_COMPACT
     unsigned int MDB_CREATE
     unsigned int MDB_APPEND
 
@@ -54,6 +57,7 @@ cdef extern from "lmdb.h" nogil:
     int mdb_env_create(MDB_env **env)
     int mdb_env_open(MDB_env *env, const char *path, unsigned int flags, unsigned int mode)
     void mdb_env_close(MDB_env *env)
+    int mdb_env_copyfd2(MDB_env *env, int fd, unsigned int flags)
     int mdb_env_sync(MDB_env *env, int force)
     int mdb_env_set_flags(MDB_env *env, unsigned int flags, int on)
     int mdb_env_info(MDB_env *env, MDB_envinfo *info)
