@@ -28,7 +28,11 @@ cdef class Copy:
         self.now = now
         self.generation = generation
         store._usable()
-        self._begin(os.fsencode(path))
+        try:
+            self._begin(os.fsencode(path))
+        except BaseException:
+            self.abandon()
+            raise
 
     def __dealloc__(self):
         self._end()
@@ -314,7 +318,6 @@ cdef class Copy:
         self.locked += clock.monotonic()
         self._end()
         environment_close(&s.passed)
-        self.store._probe()
         return self.notes.touched
 
 
