@@ -302,7 +302,10 @@ class _Compaction:
             self._catch_up(copy, pace)
         if self.order.verify == "full":
             with self._step("structure"):
+                size = (self.target / "data.mdb").stat().st_size
+                self.order.progress("structure", 0, size)
                 problems = soundness.structure(self.target, self.order.progress)
+                self.order.progress("structure", size, size)
             if problems:
                 raise VerificationError(f"the new generation {self.target} is not sound: {problems[0]}; the generation "
                                         "in force is unchanged; look for failing memory or a failing disk")

@@ -2,11 +2,11 @@
 
     faulty.py TEMPLATE WORK HOOK ERRNO LASTING
 
-For N = 1, 2, ... copies the store TEMPLATE to WORK/N and compacts it in a child, in which the N-th call that changes the
-store fails with ERRNO, or ends it by SIGKILL where that is 0. LASTING: 1 for all later ones that take room too, 2 for all
-later ones. Stops at the first N that is not reached. Between copy and comparison a hook earns something. Prints one
-JSON object for each: n, status (0 done, 1 refused with a message, -9 killed), message, earned (whether the hook was told
-so), and the calls made.
+For N = 1, 2, ... copies the store TEMPLATE to WORK/N and compacts it in a child, in which the N-th call that changes
+the store fails with ERRNO, or ends it by SIGKILL where that is 0. LASTING: 1 for all later ones that take room too, 2
+for all later ones. Stops at the first N that is not reached. Between copy and comparison a hook earns something. Prints
+one JSON object for each: n, status (0 done, 1 refused with a message, -9 killed), message, earned (whether the hook was
+told so), and the calls made.
 """
 
 import ctypes

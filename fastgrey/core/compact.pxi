@@ -58,6 +58,7 @@ cdef int copy_some(StoreState *s, MDB_txn *source, StoreState *target, int64_t n
     """
     cdef MDB_txn *txn = NULL
     cdef MDB_cursor *cursor = NULL
+    cdef MDB_cursor *end_of_target = NULL
     cdef MDB_val key, value
     cdef CopyState done = c[0]
     cdef bint alive
@@ -67,6 +68,8 @@ cdef int copy_some(StoreState *s, MDB_txn *source, StoreState *target, int64_t n
         return rc
     rc = mdb_cursor_open(source, s.known[c.kind], &cursor)
     if rc == 0:
+        rc = mdb_cursor_open(txn, target.known[c.kind], &end_of_target)
+    if rc == 0:
         end = seek_behind(cursor, done.started, done.last, KEY_SIZE, &key, &value)
     while rc == 0 and end == 0 and limit > 0:
         if key.mv_size != KEY_SIZE or value.mv_size != sizeof(uint64_t):
@@ -74,13 +77,15 @@ cdef int copy_some(StoreState *s, MDB_txn *source, StoreState *target, int64_t n
             break
         alive = value_alive(s, &value, now)
         if alive:
-            rc = mdb_put(txn, target.known[c.kind], &key, &value, MDB_APPEND)
+            rc = mdb_cursor_put(end_of_target, &key, &value, MDB_APPEND)
         if rc == 0:
             copy_advance(&done, &key, alive)
             limit -= 1
             end = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
     if cursor != NULL:
         mdb_cursor_close(cursor)
+    if end_of_target != NULL:
+        mdb_cursor_close(end_of_target)
     if rc != 0:
         mdb_txn_abort(txn)
         return rc

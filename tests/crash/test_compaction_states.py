@@ -1,8 +1,8 @@
 """Compaction interrupted at every single system call: the store is the old generation or the new one, whole.
 
-Every call that changes something below the store is a point; at each of them, in a run of its own, the process is killed,
-or the call fails once, or it fails from there on as on a full disk or on one that became read-only. The rows are those of
-the table in docs/format.md, "How a generation follows another".
+Every call that changes something below the store is a point; at each of them, in a run of its own, the process is
+killed, or the call fails once, or it fails from there on as on a full disk or on one that became read-only. The rows are
+those of the table in docs/format.md, "How a generation follows another".
 """
 
 import errno
@@ -54,8 +54,8 @@ def place(tmp_path):
 
 @pytest.fixture
 def template(place):
-    """A store in which all that a compaction does has something to do: generation 2 in force, 1 before it, the beginning
-    of a 3 that was killed, strangers of an earlier boot and of last week."""
+    """A store in which all that a compaction does has something to do: generation 2 in force, 1 before it, the
+    beginning of a 3 that was killed, strangers of an earlier boot and of last week."""
     path = place / "template"
     fastgrey.create(path, fastgrey.settings.parse_assignments(
         ("delay=0s", "lifetime=1h", "pool_hops=0", "allow_client_after=0")))
