@@ -1,6 +1,7 @@
 """Many at once, with real processes: one first-seen time, nothing lost, nobody fails, compaction unnoticed."""
 
 import ast
+import json
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ import pytest
 
 import aging
 import fastgrey
-from conftest import HOOK, write_lock_held
+from conftest import FASTGREY, HOOK, write_lock_held
 from fastgrey import compaction, directory
 
 # The shell holds each hook at the gate: small, so that all that is left to do when the gate opens is the hook's own.
@@ -213,6 +214,58 @@ def test_promotions_during_compactions_are_all_kept(make_store, path, tmp_path, 
             verdict = store.check(client="192.0.2.1", sender="a@example.org", recipient=address, dry_run=True)
             assert verdict.reason == "known-triplet", address
     assert len(directory.generations(path)) == 2
+
+
+EARN = """
+import sys
+import fastgrey
+worker, number = sys.argv[2:]
+with fastgrey.open(sys.argv[1]) as store:
+    for index in range(int(number)):
+        request = {"client": "192.0.2.1", "sender": "a@example.org", "recipient": f"w{worker}x{index}@example.net"}
+        for reason in ("new", "retry", "known-triplet"):
+            verdict = store.check(**request)
+            assert verdict.reason == reason, (verdict, request)
+"""
+
+
+def test_thousands_of_promotions_across_many_compactions(in_memory, tmp_path):
+    """Counted to the last one: three processes with the store open, and hooks, while compactions follow one another."""
+    path = in_memory / "store"
+    fastgrey.create(path, fastgrey.settings.parse_assignments(
+        ("delay=0s", "pool_hops=0", "allow_client_after=0", "allow_domain_after=0")))
+    number, hooks = 2000, 300
+    workers = [subprocess.Popen([sys.executable, "-c", EARN, path, str(worker), str(number)]) for worker in range(3)]
+    environment = {"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"}
+    wrong = []
+
+    def run_hooks():
+        for index in range(hooks):
+            for expected in (b"defer new", b"accept retry", b"accept known-triplet"):
+                line = subprocess.run([HOOK, "a@example.org", f"h{index}@example.net"], env=environment,
+                                      capture_output=True).stderr
+                if expected not in line:
+                    wrong.append(line)
+
+    thread = threading.Thread(target=run_hooks)
+    thread.start()
+    touched = []
+    while any(worker.poll() is None for worker in workers) or thread.is_alive():
+        done = subprocess.run([FASTGREY, "compact", "--json", "--store", path], stdout=subprocess.PIPE, check=True)
+        touched.append(json.loads(done.stdout.splitlines()[-1])["touched"])
+    thread.join()
+    assert [worker.wait() for worker in workers] == [0, 0, 0]
+    assert wrong == []
+    # They did meet: promotions fell into the copying of many.
+    assert sum(1 for notes in touched if notes) >= 5, touched
+    with fastgrey.open(path) as store:
+        assert store.known()["triplet"] == 3 * number + hooks
+        assert store.counters()["events"]["promoted"] == 3 * number + hooks
+        for worker, many in [*((f"w{worker}x", number) for worker in range(3)), ("h", hooks)]:
+            for index in range(many):
+                assert store.check(client="192.0.2.1", sender="a@example.org", recipient=f"{worker}{index}@example.net",
+                                   dry_run=True).reason == "known-triplet"
+    assert lmdb.verify.verify(str(path / (path / "current").readlink())) == []
 
 
 def test_long_lived_store_follows_the_swap(make_store, path, run_fastgrey):
