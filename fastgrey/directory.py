@@ -7,12 +7,12 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from . import settings as settings_
-from ._core import Store, create_generation, write_counters
+from ._core import Store, create_generation, read_counters, write_counters
 from .errors import StoreError
 
 DEFAULT_STORE = "/var/lib/fastgrey"
@@ -58,16 +58,24 @@ def create(path: str | os.PathLike[str], settings: dict[str, int] | None = None,
     """
     root = Path(path)
     values = settings_.defaults() | (settings or {})
+
+    def fill(generation: Path) -> bool:
+        create_generation(str(generation), 1, os.urandom(SECRET_SIZE), int(time.time()), list(values.values()))
+        return bool(values["on_error"])
+
     try:
-        _create(root, values, group)
+        make(root, group, fill)
     except OSError as error:
         raise StoreError(f"cannot make the store {root}: {error.filename or root}: {error.strerror}; name a directory "
                          "that this user may make, on a disk with room") from None
 
 
-def _create(root: Path, values: dict[str, int], group: int | None) -> None:
+def make(root: Path, group: int | None, fill: Callable[[Path], bool]) -> None:
+    """Make a store whose first generation, an empty directory, fill makes; it returns whether on_error is to defer.
+    Raises StoreError where there is one, OSError."""
     root.parent.mkdir(parents=True, exist_ok=True)
     with shared_files():
+        made = not root.exists()
         root.mkdir(exist_ok=True)
         if os.path.lexists(root / "current"):
             raise StoreError(f"there is a store at {root} already; remove it first, or change it with: fastgrey apply")
@@ -78,14 +86,26 @@ def _create(root: Path, values: dict[str, int], group: int | None) -> None:
             os.chown(root, -1, group)
         # Set-group-id: what root's compaction makes belongs to the group of the hook's user.
         root.chmod(0o2770)
-        for leftover in root.iterdir():
-            remove(leftover)
-        generation = root / generation_name(1)
-        generation.mkdir()
-        create_generation(str(generation), 1, os.urandom(SECRET_SIZE), int(time.time()), list(values.values()))
-        make_counters(root, bool(values["on_error"]))
-        flush_directory(generation)
-        swap(root, generation.name)
+        _empty(root)
+        try:
+            generation = root / generation_name(1)
+            generation.mkdir()
+            defer_on_error = fill(generation)
+            if read_counters(str(root / "stats")) is None:
+                make_counters(root, defer_on_error)
+            flush_directory(generation)
+            swap(root, generation.name)
+        except BaseException:
+            if not os.path.lexists(root / "current"):
+                _empty(root)
+                if made:
+                    root.rmdir()
+            raise
+
+
+def _empty(root: Path) -> None:
+    for leftover in root.iterdir():
+        remove(leftover)
 
 
 @contextmanager
@@ -109,7 +129,7 @@ def make_counters(root: Path, defer_on_error: bool) -> None:
 
 def is_ours(name: str) -> bool:
     """Whether a store may have an entry of this name."""
-    return name in FILES or name.startswith(("passed.", "pending.", "hits."))
+    return name in FILES or name.startswith(("passed.", "pending.", "hits.", "damaged."))
 
 
 def generation_name(number: int) -> str:

@@ -24,8 +24,8 @@ _LINE = re.compile(r"(part|file) ([a-z.0-9]+) ([0-9]+) ([0-9a-f]{32})")
 
 @dataclass(frozen=True)
 class Part:
-    """number: the generation of the head, the number of the policy, of the others how many records, of a file its bytes.
-    checksum: 32 hex digits."""
+    """number: the generation of the head, the number of the policy, of the others how many records, of a file its
+    bytes. checksum: 32 hex digits."""
 
     number: int
     checksum: str

@@ -51,7 +51,7 @@ def rollback(path: str, dry_run: bool = False, progress: Progress | None = None)
             return _rollback(root, directory.current_number(root), dry_run, follow)
     except OSError as error:
         raise RollbackError(f"cannot go back in {root}: {error.filename or root}: {error.strerror}; "
-                            f"{_in_force(root, left)}") from None
+                            f"{succession.told(root, left)}") from None
 
 
 def _rollback(root: Path, left: int, dry_run: bool, progress: Progress) -> Summary:
@@ -110,10 +110,3 @@ def _fill(comes: Path, target: Path, progress: Progress) -> None:
     finally:
         os.close(descriptor)
 
-
-def _in_force(root: Path, left: int) -> str:
-    try:
-        number = directory.current_number(root)
-    except FastgreyError:
-        number = left
-    return f"{directory.generation_name(number)} is in force"

@@ -89,7 +89,7 @@ def structure(data: Path, progress: Progress = nothing) -> list[str]:
 
 @contextmanager
 def pinned(generation: Path) -> Iterator[None]:
-    """Keep the pages of a generation, as it is now or later, from being used anew while hooks write to it. StoreError."""
+    """Keep the pages of a generation, as it is now or later, from being used anew while hooks write. StoreError."""
     reading, writing = os.pipe()
 
     def hold() -> Iterator[None]:
@@ -148,8 +148,8 @@ def told_as_store_error(place: Path) -> Iterator[None]:
 
 
 def against_manifest(generation: Path, found: Contents) -> list[str]:
-    """What is other than the manifest of the generation says; nothing where it has none that can be read, or was written
-    to since."""
+    """What is other than the manifest of the generation says; nothing where it has none that can be read, or was
+    written to since."""
     try:
         told = manifest.read(generation)
     except (ManifestError, OSError):

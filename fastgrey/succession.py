@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from . import _core, directory, policy, settings, soundness
+from . import _core, directory, policy, settings, soundness, times
 from .compaction import _alone
 from .errors import CompactionError, FastgreyError, StoreError
 from .soundness import Contents, Progress
@@ -89,19 +88,22 @@ def _compare(generation: Path, comes: Path) -> Iterator[tuple[int, int] | Loss]:
         found = comparison.found()
         shown = [settings.show(settings.by_name(head["settings"])) for head in (before, after)]
         windows = goes.windows(now), other.windows(now)
-        policies = [_policy_shown(head) for head in (before, after)]
+        policies = [_policy_shown(side.policy()) for side in (goes, other)]
         added, changed, gone = ({kind: numbers[what] for kind, numbers in found.items()}
                                 for what in ("added", "changed", "gone"))
         yield Loss(
             added, changed, gone,
             [(name, shown[0][name], shown[1][name]) for name in shown[0] if shown[0][name] != shown[1][name]],
-            (policies[0], policies[1]) if before["policy"] != after["policy"] else None,
-            None if windows[0]["checksum"] == windows[1]["checksum"] else (windows[0]["records"], windows[1]["records"]),
+            (policies[0], policies[1]) if policies[0] != policies[1] else None,
+            (windows[0]["records"], windows[1]["records"]) if windows[0] != windows[1] else None,
         )
 
 
-def _policy_shown(head: dict[str, Any]) -> str:
-    return f"{head['policy']} ({head['rules']} rules)" if head["policy"] else "none"
+def _policy_shown(record: bytes | None) -> str:
+    if record is None:
+        return "none"
+    _, applied, rules, _ = policy.decode(record)
+    return f"{len(rules)} rule{'' if len(rules) == 1 else 's'} of {times.date(applied)}"
 
 
 def copy(generation: Path, descriptor: int, progress: Progress = soundness.nothing) -> None:
@@ -110,13 +112,15 @@ def copy(generation: Path, descriptor: int, progress: Progress = soundness.nothi
 
 
 def _copy(generation: Path, descriptor: int) -> Iterator[tuple[int, int] | bool]:
-    failed: list[Exception] = []
+    failed: list[StoreError] = []
     with _core.Generation(str(generation)) as source:
 
         def work() -> None:
             try:
                 source.copy(descriptor)
-            except (OSError, StoreError) as error:
+            except OSError as error:
+                failed.append(StoreError(f"cannot copy {generation}: {error.strerror}"))
+            except StoreError as error:
                 failed.append(error)
 
         thread = threading.Thread(target=work, daemon=True)
@@ -157,11 +161,16 @@ def put_in_force(root: Path, old: int, number: int, whole: bool) -> None:
     unnoticed, and it is kept to go back to. Else it is put aside. Raises StoreError, OSError.
     """
     name = directory.generation_name(number)
+
+    def swap() -> None:
+        # What a hook promotes in the new one before the link is flushed, a power cut would take back with the link.
+        _core.locked(str(root / name), lambda: directory.swap(root, name))
+
     if whole:
         with directory.open_store(root) as store, store._alone():
-            _core.supersede(store, number, lambda: directory.swap(root, name))
+            _core.supersede(store, number, swap)
         return
-    directory.swap(root, name)
+    swap()
     broken = root / directory.generation_name(old)
     if os.path.lexists(broken):
         os.replace(broken, root / f"{ASIDE}.{old:06d}")
@@ -206,6 +215,11 @@ def _rules(generation: Path) -> policy.Policy:
         return policy.Policy({})
     number, applied, rules, files = policy.decode(record)
     return policy.Policy({}, rules, files, number, applied)
+
+
+def told(root: Path, left: int) -> str:
+    """For an error: which generation is in force after it."""
+    return f"{directory.generation_name(_in_force(root) or left)} is in force"
 
 
 @contextmanager

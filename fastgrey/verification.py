@@ -1,7 +1,7 @@
 """Is a store whole? Every part of it looked at to its end, at rest or while hooks work.
 
-Findings are those of doctor, with a remedy each: doctor looks at what surrounds the store as well and at no record of it
-but a few, this looks at every byte.
+Findings are those of doctor, with a remedy each: doctor looks at what surrounds the store as well and at few of its
+records, this looks at every byte.
 """
 
 import os
@@ -156,7 +156,7 @@ def _hits(place: Place, found: Contents) -> Iterator[Finding]:
 
 
 def _pending(place: Place, progress: Progress) -> Iterator[Finding]:
-    """What strangers left since the machine was started. Never flushed, so that its structure is all there is to say."""
+    """What strangers left since the machine was started. Never flushed: its structure is all there is to say."""
     if layout.pending(place) is None:
         yield good("no strangers since the machine was started")
         return

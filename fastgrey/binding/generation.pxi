@@ -81,7 +81,7 @@ cdef class Generation:
         return 0
 
     def copy(self, int descriptor) -> None:
-        """Write a packed copy of it, as it is at one moment from now on, to a file or pipe (mdb_env_copyfd2). OSError."""
+        """Write a packed copy, as it is at one moment from now on, to a file or pipe (mdb_env_copyfd2). OSError."""
         cdef int rc
         with nogil:
             rc = mdb_env_copyfd2(self.state.passed.env, descriptor, MDB_CP_COMPACT)

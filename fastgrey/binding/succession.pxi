@@ -18,7 +18,7 @@ def supersede(Store store, uint64_t number, swap) -> None:
         except BaseException:
             mdb_txn_abort(txn)
             raise
-        # Writers go by the link; the mark is for those who only read. Where it cannot be written, nothing is taken back.
+        # Writers go by the link; the mark is for those who only read. One that cannot be written takes nothing back.
         head = s.head
         head.superseded = number
         head.noting = 0
@@ -30,6 +30,26 @@ def supersede(Store store, uint64_t number, swap) -> None:
         else:
             mdb_txn_abort(txn)
         environment_close(&s.passed)
+
+
+def locked(path: str, work) -> None:
+    """Call work() under the write lock of the generation in the directory path. StoreError where that cannot be had."""
+    cdef Environment e
+    cdef MDB_txn *txn = NULL
+    cdef bytes name = os.fsencode(path)
+    cdef int rc
+    memset(&e, 0, sizeof(e))
+    rc = environment_open(&e, name, 0, PASSED_TABLES)
+    if rc == 0:
+        rc = environment_write(&e, &txn)
+    if rc != 0:
+        environment_close(&e)
+        raise StoreError(f"cannot lock {path}: {mdb_strerror(rc).decode()}")
+    try:
+        work()
+    finally:
+        mdb_txn_abort(txn)
+        environment_close(&e)
 
 
 def follow_settings(Store store) -> None:

@@ -38,20 +38,21 @@ def init(store: str | None, assignments: tuple[str, ...], group: str | None, dry
     """
     path = store_path(store)
     values = settings.parse_assignments(assignments)
-    group_id = _group_id(group)
+    gid = group_id(group)
     exists = os.path.lexists(os.path.join(path, "current"))
     if exists:
         before, after = _change(path, values, group, dry_run)
     else:
         before, after = {}, settings.defaults() | values
         if not dry_run:
-            directory.create(path, values, group_id)
+            directory.create(path, values, gid)
     _show(path, exists, settings.show(before), settings.show(after), dry_run, as_json)
     for doubt in settings.doubts(after):
         click.echo(f"fastgrey: {doubt}", err=True)
 
 
-def _group_id(name: str | None) -> int | None:
+def group_id(name: str | None) -> int | None:
+    """The number of the group; SettingsError where there is none of this name."""
     if name is None:
         return None
     try:

@@ -25,6 +25,8 @@ COMMANDS = {
     "compact": "Drop what expired and pack the rest, while hooks run.",
     "verify": "Check every byte of a store, at rest or while hooks run.",
     "rollback": "Go back to the generation before the last compaction.",
+    "backup": "Write the store to one file.",
+    "restore": "Put a backup in force.",
 }
 
 

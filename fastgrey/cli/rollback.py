@@ -15,9 +15,9 @@ from fastgrey.succession import Loss
 def rollback(store: str | None, dry_run: bool, as_json: bool) -> None:
     """Go back to the generation before the last compaction, while hooks run.
 
-    A copy of that generation is verified and put in force, with its settings, rules and windows; says what is lost by it.
-    The generation that is left is kept: going back once more undoes it. One that is damaged is put aside instead, as
-    damaged.N in the store.
+    A copy of that generation is verified and put in force, with its settings, rules and windows; says what is lost by
+    it. The generation that is left is kept: going back once more undoes it. One that is damaged is put aside instead,
+    as damaged.N in the store.
 
     \b
     Example: fastgrey rollback --dry-run

@@ -135,7 +135,7 @@ BOOT = f"pending.{directory.boot_id()}/data.mdb"
     (lambda store: shutil.copy(store / BEFORE, store / N), 2, "marked as superseded|says that it is number 1"),
     (lambda store: heads.overwrite(store / "passed.000002", 0, b"nonsense"), 2, "not a fastgrey store"),
     (lambda store: heads.overwrite(store / "passed.000002", 16, struct.pack("=Q", 9)), 2, "it is number 9"),
-    (lambda store: heads.overwrite(store / "passed.000002", 24, struct.pack("=Q", 3)), 2, "superseded by passed.000003"),
+    (lambda store: heads.overwrite(store / "passed.000002", 24, struct.pack("=Q", 3)), 2, "superseded by"),
     (lambda store: heads.overwrite(store / "passed.000002", 48, struct.pack("=Q", 3)), 2, "the head says 3"),
     (write(BEFORE, noise), 1, "passed.000001, which is kept to go back to, is damaged"),
     (cut(BEFORE, 1000), 1, "kept to go back to, is damaged"),
@@ -213,7 +213,7 @@ def test_while_hooks_promote_and_compactions_run(store, run_fastgrey):
     script = ("import fastgrey, itertools, sys\nfrom fastgrey import compaction\ns = fastgrey.open(sys.argv[1])\n"
               "for n in itertools.count():\n"
               "    for _ in range(2):\n"
-              "        s.check(client=f'172.16.{n >> 8 & 255}.{n & 255}', sender=f'a@{n}.example', recipient='b@c.example')\n"
+              "        s.check(client=f'172.16.{n >> 8 & 255}.{n & 255}', sender=f'a@{n}.example', recipient='b@c.d')\n"
               "    if n % 100 == 99: compaction.compact(sys.argv[1]); print(n, flush=True)")
     with subprocess.Popen([sys.executable, "-c", script, str(store)], stdout=subprocess.PIPE) as writer:
         try:

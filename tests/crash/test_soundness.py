@@ -206,7 +206,7 @@ def test_live_with_writers(make_store, path):
     make_store("delay=0s", "pool_hops=0")
     script = ("import fastgrey, itertools, sys\ns = fastgrey.open(sys.argv[1])\nfor n in itertools.count():\n"
               "    for _ in range(2):\n"
-              "        s.check(client=f'10.{n >> 8 & 255}.{n & 255}.1', sender='a@example.org', recipient='b@c.example')\n"
+              "        s.check(client=f'10.{n >> 8 & 255}.{n & 255}.1', sender='a@example.org', recipient='b@c.d')\n"
               "    if n == 300: print('going', flush=True)")
     with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as writer:
         try:

@@ -1,0 +1,344 @@
+"""A generation takes the place of another: each state that a kill can leave, full disks, damaged tables, live hooks."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import lmdb
+import pytest
+
+import fastgrey
+from conftest import FASTGREY, HOOK
+from fastgrey import backup, compaction, directory, policy, rollback, succession
+from fastgrey.errors import FastgreyError
+from machine import fill_up, small_disk
+
+# Run a step and be killed before or after the call of one function of it.
+KILLED = """
+import importlib, os, signal, sys
+module, name, when, path, file = sys.argv[1:]
+from fastgrey import backup, directory, rollback, soundness, succession
+place = importlib.import_module(f"fastgrey.{module}")
+real = getattr(place, name)
+def killed(*arguments, **options):
+    if when == "after":
+        real(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(place, name, killed)
+if file:
+    with open(file, "rb") as source:
+        backup.restore(path, source, file)
+else:
+    rollback.rollback(path)
+"""
+
+# The states of docs/format.md: what is called, killed before or after it, and which generation is in force then.
+STATES = [
+    ("succession", "copy", "before", 2), ("succession", "copy", "after", 2), ("succession", "adopt", "before", 2),
+    ("succession", "adopt", "after", 2), ("succession", "put_in_force", "before", 2),
+    ("directory", "swap", "before", 2),
+    ("directory", "swap", "after", 3), ("succession", "put_in_force", "after", 3), ("succession", "loss", "after", 3),
+    ("_core", "follow_settings", "after", 3), ("directory", "remove", "before", 3), ("soundness", "seal", "before", 3),
+    ("soundness", "seal", "after", 3), ("manifest", "write", "before", 3),
+]
+
+
+def promote(store, *numbers):
+    """Make triplets known."""
+    for number in numbers:
+        for _ in range(2):
+            store.check(client=f"10.{number >> 8}.{number & 255}.1", sender="a@example.org",
+                        recipient=f"b{'abcdefghij'[number % 10]}@{number}.example")
+
+
+def known(path, numbers):
+    """Which of them are known."""
+    with fastgrey.open(path) as store:
+        return [number for number in numbers
+                if store.check(client=f"10.{number >> 8}.{number & 255}.1", sender="a@example.org",
+                               recipient=f"b{'abcdefghij'[number % 10]}@{number}.example",
+                               dry_run=True).reason == "known-triplet"]
+
+
+@pytest.fixture
+def store(make_store, path):
+    """Generation 2 in force with triplets 1 to 30 and a rule; generation 1 before it with 1 to 20."""
+    make_store("delay=0s", "pool_hops=0", "allow_client_after=0", "allow_domain_after=0")
+    with fastgrey.open(path) as opened:
+        promote(opened, *range(1, 21))
+    compaction.compact(str(path))
+    with fastgrey.open(path) as opened:
+        promote(opened, *range(21, 31))
+    return path
+
+
+@pytest.fixture
+def saved(store, tmp_path):
+    """A backup of triplets 1 to 30; after it, 31 came."""
+    file = tmp_path / "backup"
+    backup.backup(str(store), file)
+    with fastgrey.open(store) as opened:
+        promote(opened, 31)
+    return file
+
+
+def whole(run_fastgrey, allowed=(0,)):
+    """That verify says so."""
+    done = run_fastgrey("verify")
+    assert done.returncode in allowed, done.stdout
+    return done
+
+
+@pytest.mark.parametrize(("module", "name", "when", "in_force"), STATES)
+@pytest.mark.parametrize("what", ["rollback", "restore"])
+def test_killed_in_every_state(saved, store, run_fastgrey, run_hook, what, module, name, when, in_force):
+    if what == "restore" and name == "copy":
+        module, name = "backup", "_fill"
+    file = str(saved) if what == "restore" else ""
+    done = subprocess.run([sys.executable, "-c", KILLED, module, name, when, str(store), file], timeout=120,
+                          capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert directory.current_number(store) == in_force
+    # Leftovers at most, and hooks go on: what they promote is there afterwards.
+    assert "damaged" not in whole(run_fastgrey, (0, 1)).stdout
+    assert run_hook(client="192.0.2.1", recipient="after@example.net").words == ["defer", "new"]
+    assert run_hook(client="192.0.2.1", recipient="after@example.net").words == ["accept", "retry"]
+    wanted = range(1, 32) if in_force == 2 else range(1, 21) if what == "rollback" else range(1, 31)
+    assert known(store, range(1, 32)) == list(wanted)
+    # The next one cleans up, and nothing is lost by that.
+    compaction.compact(str(store))
+    assert directory.generations(store) == [in_force, in_force + 1]
+    whole(run_fastgrey)
+    assert known(store, range(1, 32)) == list(wanted)
+    assert run_hook(client="192.0.2.1", recipient="after@example.net").words == ["accept", "known-triplet"]
+
+
+@pytest.mark.parametrize("what", ["rollback", "restore"])
+def test_killed_at_any_moment(saved, store, run_fastgrey, what):
+    """The one or the other generation, whole, and never a number twice for two contents that hooks have seen."""
+    pick = random.Random(3)
+    arguments = ["rollback"] if what == "rollback" else ["restore", str(saved)]
+    started = time.monotonic()
+    assert run_fastgrey(*arguments).returncode == 0
+    span = time.monotonic() - started
+    seen = directory.current_number(store)
+    for _ in range(25):
+        process = subprocess.Popen([FASTGREY, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env={"FASTGREY_STORE": str(store), "PATH": os.environ["PATH"]})
+        time.sleep(pick.random() * span)
+        process.kill()
+        process.wait(30)
+        number = directory.current_number(store)
+        assert number in (seen, seen + 1)
+        seen = number
+        assert "damaged" not in whole(run_fastgrey, (0, 1)).stdout
+        assert known(store, range(1, 32)) in ([*range(1, 21)], [*range(1, 31)], [*range(1, 32)])
+    assert run_fastgrey(*arguments).returncode == 0
+    whole(run_fastgrey)
+
+
+def test_a_killed_restore_of_a_new_store_begins_anew(saved, run_fastgrey, tmp_path):
+    other = tmp_path / "other"
+    for module, name, when in (("succession", "adopt", "before"), ("succession", "adopt", "after"),
+                               ("directory", "swap", "before"), ("directory", "swap", "after")):
+        subprocess.run([sys.executable, "-c", KILLED, module, name, when, str(other), str(saved)], timeout=120)
+        if when == "after" and name == "swap":
+            break
+        assert not (other / "current").exists()
+        # The generation without a link stands in the way of a restore no more than in that of init.
+        shutil.rmtree(other)
+        assert run_fastgrey("restore", str(saved), "--store", str(other)).returncode == 0
+        shutil.rmtree(other)
+    assert run_fastgrey("verify", "--store", str(other)).returncode == 0
+    assert known(other, range(1, 32)) == [*range(1, 31)]
+
+
+def test_no_room(tmp_path, run_fastgrey):
+    """The copy does not fit: one line, and the store is what it was."""
+    with small_disk(tmp_path / "disk", "8M") as disk:
+        store = disk / "store"
+        fastgrey.create(store, fastgrey.settings.parse_assignments(["delay=0s", "pool_hops=0"]))
+        with fastgrey.open(store) as opened:
+            promote(opened, *range(1, 21))
+        compaction.compact(str(store))
+        backup.backup(str(store), tmp_path / "backup")
+        fill_up(disk / "full")
+        for arguments in (["rollback"], ["restore", str(tmp_path / "backup")], ["backup", str(disk / "backup")]):
+            done = run_fastgrey(*arguments, "--store", str(store))
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "No space left" in done.stderr
+            assert done.stderr.count("\n") == 1
+            assert directory.generations(store) == [1, 2]
+        assert not (disk / "backup").exists()
+        assert not (disk / "backup.new").exists()
+        (disk / "full").unlink()
+        assert run_fastgrey("verify", "--store", str(store)).returncode == 0
+        assert run_fastgrey("rollback", "--store", str(store)).returncode == 0
+
+
+def test_not_while_a_compaction_runs(store, saved, run_fastgrey):
+    with compaction._alone(store):
+        for arguments in (["rollback"], ["restore", str(saved)]):
+            done = run_fastgrey(*arguments)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "another compaction" in done.stderr
+        # They change nothing.
+        assert run_fastgrey("rollback", "--dry-run").returncode == 0
+        assert run_fastgrey("backup", str(saved)).returncode == 0
+
+
+def test_a_store_that_stays_open_notices(store):
+    """Who only reads goes by the mark, who writes by the link."""
+    with fastgrey.open(store) as opened:
+        script = "import sys\nfrom fastgrey import rollback\nprint(rollback.rollback(sys.argv[1]).generation)"
+        done = subprocess.run([sys.executable, "-c", script, str(store)], capture_output=True, text=True, timeout=120)
+        assert done.stdout == "3\n", done.stderr
+        assert opened.head()["generation"] == "passed.000003"
+        promote(opened, 40)
+    assert known(store, [1, 20, 21, 40]) == [1, 20, 40]
+
+
+def test_what_a_waiting_writer_promotes_goes_to_the_one_in_force(store):
+    """A hook that waits for the write lock of the generation that is left finds out when it has it."""
+    environment = {"FASTGREY_STORE": str(store), "TCPREMOTEIP": "192.0.2.1"}
+    command = [HOOK, "a@example.org", "late@example.net"]
+    assert subprocess.run(command, env=environment, stderr=subprocess.DEVNULL).returncode == 111
+    waiting = []
+    real = directory.swap
+
+    def swap(root, name):
+        waiting.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+        # It is at the lock when it sleeps there.
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with open(f"/proc/{waiting[0].pid}/wchan") as file:
+                if "futex" in file.read():
+                    break
+        real(root, name)
+
+    directory.swap = swap
+    try:
+        rollback.rollback(str(store))
+    finally:
+        directory.swap = real
+    line = waiting[0].communicate(timeout=60)[1]
+    assert line.split()[1:3] == ["accept", "retry"], line
+    with fastgrey.open(store) as opened:
+        assert opened.check(client="192.0.2.1", sender="a@example.org", recipient="late@example.net",
+                            dry_run=True).reason == "known-triplet"
+
+
+def test_hooks_all_the_while(store, saved, run_fastgrey):
+    """Rollbacks, restores, compactions and backups in turns, hooks promoting: no error, and what is counted as lost is
+    what was promoted since."""
+    script = ("import os, subprocess, sys\nhook, first = sys.argv[1], int(sys.argv[2])\nn = first\n"
+              "while not os.path.exists(sys.argv[3]):\n    n += 1\n    for _ in range(2):\n"
+              "        subprocess.run([hook, f'a@{n}.example', 'b@example.net'],\n"
+              "                       env={'TCPREMOTEIP': f'10.9.{n % 200}.1', 'FASTGREY_STORE': sys.argv[4]})")
+    stop, log = store.parent / "stop", store.parent / "log"
+    with open(log, "wb") as file:
+        hooks = [subprocess.Popen([sys.executable, "-c", script, HOOK, str(first), str(stop), str(store)], stderr=file)
+                 for first in (1000, 2000)]
+        try:
+            for arguments in (["rollback"], ["compact"], ["rollback"], ["rollback"], ["restore", str(saved)],
+                              ["backup", str(saved)], ["rollback"]):
+                done = run_fastgrey(*arguments)
+                assert done.returncode == 0, done.stderr
+                whole(run_fastgrey)
+        finally:
+            stop.touch()
+            for process in hooks:
+                process.wait(60)
+    verdicts = Counter(" ".join(line.split()[1:3]) for line in log.read_text().splitlines())
+    assert set(verdicts) <= {"defer new", "accept retry", "accept known-triplet", "accept known-domain"}, verdicts
+    assert verdicts["accept retry"] > 20
+
+
+def test_what_is_lost_is_counted_exactly(store, run_fastgrey):
+    with fastgrey.open(store) as opened:
+        promote(opened, *range(50, 57))
+        policy.put(opened, {"deny_senders": ["bulk.example"]},
+                   {"delay": 0, "refresh": 60, "pool_hops": 0, "allow_client_after": 0, "allow_domain_after": 0})
+    done = json.loads(run_fastgrey("rollback", "--dry-run", "--json").stdout)
+    assert done["loss"]["added"] == {"client": 17, "domain": 17, "triplet": 17, "pair": 0}
+    assert directory.current_number(store) == 2
+    done = json.loads(run_fastgrey("rollback", "--json").stdout)
+    assert done["loss"]["added"] == {"client": 17, "domain": 17, "triplet": 17, "pair": 0}
+    assert (done["left"], done["source"], done["generation"], done["damage"]) == (2, 1, 3, None)
+    assert done["loss"]["policy"][0].startswith("1 rule of 2")
+    assert done["loss"]["policy"][1] == "none"
+    assert ["refresh", "1m", "1d"] in done["loss"]["settings"]
+    undone = json.loads(run_fastgrey("rollback", "--json").stdout)
+    assert undone["loss"]["added"] == {"client": 0, "domain": 0, "triplet": 0, "pair": 0}
+    assert undone["loss"]["gone"] == {"client": 17, "domain": 17, "triplet": 17, "pair": 0}
+    assert known(store, range(50, 57)) == [*range(50, 57)]
+
+
+def test_numbers_of_policies_rise(store):
+    """A policy that comes back gets a number that none had, with the hits of its rules."""
+    with fastgrey.open(store) as opened:
+        policy.put(opened, {"deny_senders": ["bulk.example"]})
+        opened.check(client="192.0.2.1", sender="a@bulk.example", recipient="b@example.net")
+    compaction.compact(str(store))
+    with fastgrey.open(store) as opened:
+        assert policy.put(opened, {"deny_senders": ["other.example", "bulk.example"]}) == 2
+        opened.check(client="192.0.2.1", sender="a@bulk.example", recipient="b@example.net")
+    rollback.rollback(str(store))
+    with fastgrey.open(store) as opened:
+        found = policy.in_force(opened)
+        assert (found.number, found.hits) == (3, (2,))
+        assert opened.check(client="192.0.2.1", sender="a@bulk.example", recipient="b@example.net").reason == "denied"
+        assert policy.in_force(opened).hits == (3,)
+        assert policy.put(opened, {}) == 4
+    assert not (store / "hits.3").exists()
+
+
+def test_a_damaged_generation_is_left_and_put_aside(store, run_fastgrey, run_hook):
+    data = store / "passed.000002" / "data.mdb"
+    data.write_bytes(data.read_bytes()[:8192] + bytes(data.stat().st_size - 8192))
+    done = run_fastgrey("rollback")
+    assert done.returncode == 0, done.stderr
+    assert "passed.000002 is damaged" in done.stdout
+    assert sorted(entry.name for entry in store.glob("[pd]*.0*")) == ["damaged.000002", "passed.000003"]
+    assert known(store, range(1, 31)) == [*range(1, 21)]
+    shutil.rmtree(store / "damaged.000002")
+    whole(run_fastgrey)
+
+
+def test_going_back_to_a_damaged_one_is_refused(store, run_fastgrey):
+    data = store / "passed.000001" / "data.mdb"
+    data.write_bytes(data.read_bytes()[:8192] + bytes(data.stat().st_size - 8192))
+    done = run_fastgrey("rollback")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot go back to passed.000001" in done.stderr
+    assert directory.current_number(store) == 2
+    assert known(store, range(1, 31)) == [*range(1, 31)]
+
+
+def test_nothing_to_go_back_to(make_store, run_fastgrey):
+    make_store()
+    done = run_fastgrey("rollback")
+    assert done.returncode == 1
+    assert "there is no generation before passed.000001" in done.stderr
+
+
+def test_a_copy_that_is_not_what_it_was_made_from_is_not_put_in_force(store, monkeypatch):
+    real = succession.adopt
+
+    def adopt(generation, number, policy_number):
+        real(generation, number, policy_number)
+        with lmdb.open(str(generation), max_dbs=8) as environment:
+            with environment.begin(db=environment.open_db(b"triplet"), write=True) as txn:
+                txn.put(next(iter(txn.cursor()))[0], b"\x01\x00\x00\x00\x00\x01\x00\x00")
+
+    monkeypatch.setattr(succession, "adopt", adopt)
+    with pytest.raises(FastgreyError, match="another triplet"):
+        rollback.rollback(str(store))
+    assert directory.generations(store) == [1, 2]
+    assert directory.current_number(store) == 2
