@@ -223,7 +223,11 @@ def _alone(root: Path) -> Iterator[None]:
     _locks.add(descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        try:
+            yield
+        finally:
+            # Closing would not do where another thread has just forked and not yet executed.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     except BlockingIOError:
         raise RunningError(f"another compaction of {root} is running; wait for it") from None
     finally:
