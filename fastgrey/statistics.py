@@ -53,7 +53,7 @@ def collect(path: str) -> dict[str, Any]:
 
 
 def compaction(root: Path) -> dict[str, Any] | None:
-    """What the last compaction says of itself (last_run.LastRun), times in UTC (RFC 3339); None where there was none."""
+    """What the last compaction says of itself (last_run.LastRun), times in RFC 3339; None where there was none."""
     last = last_run.read(root)
     if last is None:
         return None

@@ -1,8 +1,8 @@
 """Compaction interrupted at every single system call: the store is the old generation or the new one, whole.
 
 Every call that changes something below the store is a point; at each of them, in a run of its own, the process is
-killed, or the call fails once, or it fails from there on as on a full disk or on one that became read-only. The rows are
-those of the table in docs/format.md, "How a generation follows another".
+killed, or the call fails once, or it fails from there on as on a full disk or on one that became read-only. The rows
+are those of the table in docs/format.md, "How a generation follows another".
 """
 
 import errno

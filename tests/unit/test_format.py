@@ -110,8 +110,9 @@ def test_files_and_modes(make_store, path, pending_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o2770
     assert sorted(str(entry.relative_to(path)) for entry in path.rglob("*")) == sorted([
         "compaction.lock", "compaction.status", "current", "stats", pending_path.name,
-        *(f"passed.00000{number}/manifest" for number in (1, 2)), *(f"{place}/{file}" for place in (pending_path.name, "passed.000001", "passed.000002")
-          for file in ("data.mdb", "lock.mdb")), "passed.000001", "passed.000002"])
+        *(f"passed.00000{number}/manifest" for number in (1, 2)), "passed.000001", "passed.000002",
+        *(f"{place}/{file}" for place in (pending_path.name, "passed.000001", "passed.000002")
+          for file in ("data.mdb", "lock.mdb"))])
     for entry in path.rglob("*"):
         if not entry.is_symlink():
             assert stat.S_IMODE(entry.stat().st_mode) == (0o2770 if entry.is_dir() else 0o660), entry
