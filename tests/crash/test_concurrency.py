@@ -266,6 +266,32 @@ def test_thousands_of_promotions_across_many_compactions(in_memory, tmp_path):
     assert lmdb.verify.verify(str(path / (path / "current").readlink())) == []
 
 
+def test_nothing_is_earned_in_a_generation_whose_link_is_not_flushed(make_store, path, monkeypatch):
+    """A power cut could take the link back, and the new generation with it."""
+    make_store("delay=0s", "pool_hops=0")
+    command = [HOOK, "a@example.org", "b@example.net"]
+    environment = {"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"}
+    assert subprocess.run(command, env=environment, stderr=subprocess.DEVNULL).returncode == 111
+    flush, hooks = directory.flush_directory, []
+
+    def flush_and_look(place):
+        if place == path:
+            assert directory.current_number(path) == 2
+            # One that only reads is not held up; one that earns something waits.
+            stranger = [HOOK, "stranger@other.example", "b@example.net"]
+            assert subprocess.run(stranger, env=environment, stderr=subprocess.DEVNULL).returncode == 111
+            hooks.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))
+            with pytest.raises(subprocess.TimeoutExpired):
+                hooks[0].wait(1.5)
+        flush(place)
+
+    monkeypatch.setattr(directory, "flush_directory", flush_and_look)
+    compaction.compact(str(path))
+    assert b"accept retry" in hooks[0].communicate(timeout=60)[1]
+    with fastgrey.open(path) as store:
+        assert store.known()["triplet"] == 1
+
+
 def test_long_lived_store_follows_the_swap(make_store, path, run_fastgrey):
     """A store that is open in another process than the compaction's reads and writes the new generation."""
     make_store("delay=0s")
