@@ -5,7 +5,7 @@ import os
 import threading
 import time as clock
 
-from .errors import ClosedError, CompactionError, ForkedError, RequestError, StoreError
+from .errors import ClosedError, CompactionError, ForkedError, RequestError, StoreError, VerificationError
 from .verdict import Verdict
 
 include "core/core.pxi"

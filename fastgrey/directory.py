@@ -18,7 +18,10 @@ from .errors import StoreError
 DEFAULT_STORE = "/var/lib/fastgrey"
 GENERATION = re.compile(r"passed\.([0-9]{6,})")
 SECRET_SIZE = 192
-FILES = ("stats", "stats.new", "current", "current.new", "compaction.lock")
+FILES = ("stats", "stats.new", "current", "current.new", "compaction.lock", "compaction.status",
+         "compaction.status.new")
+# What a directory is called while it is removed.
+GONE = ".gone"
 
 # LMDB forbids one process to have an environment open twice, so a store opened twice is one object.
 _open_stores: dict[tuple[int, int], Store] = {}
@@ -146,8 +149,10 @@ def generations(root: Path) -> list[int]:
 
 
 def leftovers(root: Path, current: int) -> list[Path]:
-    """Generations that nobody needs: unfinished ones after the one in force, and all but one before it."""
-    return [root / generation_name(n) for n in generations(root) if n > current or n < current - 1]
+    """Generations that nobody needs: unfinished ones after the one in force, all but one before it, and those that were
+    not removed to the end."""
+    numbers = [n for n in generations(root) if n > current or n < current - 1]
+    return [*(root / generation_name(n) for n in numbers), *sorted(root.glob(f"passed.*{GONE}"))]
 
 
 def current_number(root: Path) -> int:
@@ -182,11 +187,19 @@ def flush_directory(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, symlink or directory of a store. Who still reads it keeps it until done."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    """Remove a file, symlink or directory of a store. Who still reads it keeps it until done, and its room on the disk.
+
+    A directory first gets another name: who is about to open it would make one of its files anew.
+    """
+    if path.is_symlink() or not path.is_dir():
         path.unlink()
+        return
+    gone = path if path.name.endswith(GONE) else path.with_name(path.name + GONE)
+    if gone != path:
+        if gone.exists():
+            shutil.rmtree(gone)
+        os.replace(path, gone)
+    shutil.rmtree(gone)
 
 
 def boot_id() -> str:

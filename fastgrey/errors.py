@@ -34,7 +34,19 @@ class OutputError(FastgreyError):
 
 
 class CompactionError(FastgreyError):
-    """Compaction could not finish; the generation in force is what it was."""
+    """Compaction could not finish."""
+
+
+class RunningError(CompactionError):
+    """Another compaction of the store is running, or what also wants to be alone with it."""
+
+    exit_status = 3
+
+
+class VerificationError(CompactionError):
+    """A new generation is not what it should be, so it does not come into force."""
+
+    exit_status = 4
 
 
 class ManifestError(FastgreyError):

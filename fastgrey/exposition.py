@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import _core
+from . import _core, times
 from .errors import OutputError
 
 # Suffix of the name, labels, value.
@@ -36,6 +36,13 @@ def _families(facts: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Sampl
            [("", {"part": part.replace(" ", "_")}, size) for part, size in facts["bytes"].items()])
     yield ("pending_limit_bytes", "gauge", "Bytes that strangers may take on disk (the setting pending_size).",
            [("", {}, facts["pending_size"])])
+    if (last := facts["compaction"]) is not None:
+        yield ("compaction_result", "gauge", "1 for the way the last compaction ended.",
+               [("", {"result": last["result"]}, 1)])
+        if last["succeeded"] is not None:
+            yield ("compaction_success_timestamp_seconds", "gauge",
+                   "When a compaction last ended that was done or not needed.",
+                   [("", {}, times.seconds(last["succeeded"]))])
     # Counters that are not there are left out: as zeros they would look like a restart.
     counting = facts["counting_since"] is not None
     yield ("counters_usable", "gauge", "1 while checks are counted, 0 where the page of counters is of no use.",

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -26,6 +26,7 @@ BATCH = 50_000
 TRIES = 3
 # Seconds between two looks at how far the walk has come.
 PAUSE = 0.1
+PRIORITY_LOWEST = 19
 
 Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
@@ -172,6 +173,9 @@ def _walk(data: Path) -> Iterator[str | int]:
     """Problems, and before them now and then the number of bytes read so far. In the child."""
     from lmdb import verify
 
+    # A sandbox may forbid it.
+    with suppress(OSError):
+        os.nice(PRIORITY_LOWEST)
     problems: list[str] = []
 
     def walk() -> None:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import _core, directory, policy, settings, times
+from . import _core, directory, last_run, policy, settings, times
 
 # Seconds of each period, by the ring of snapshots that tells it (docs/format.md).
 PERIODS = {"minute": 60, "hour": 3600, "day": 86_400}
@@ -44,6 +44,7 @@ def collect(path: str) -> dict[str, Any]:
         "rules": [rule.facts() | {"hits": hits} for rule, hits in in_force.counted()],
         "pending": [{"from": times.rfc3339(p["start"]), "until": times.rfc3339(p["start"] + p["length"]),
                      "part": p["part"], "records": p["records"]} for p in partitions],
+        "compaction": compaction(root),
         "bytes": {
             "in force": directory.size_on_disk(root / head["generation"]),
             "pending": directory.size_on_disk(root / f"pending.{directory.boot_id()}"),
@@ -51,6 +52,16 @@ def collect(path: str) -> dict[str, Any]:
         },
         "pending_size": values["pending_size"],
     }
+
+
+def compaction(root: Path) -> dict[str, Any] | None:
+    """What the last compaction says of itself (last_run.LastRun), times in RFC 3339; None where there was none."""
+    last = last_run.read(root)
+    if last is None:
+        return None
+    shown = {name: None if (value := getattr(last, name)) is None else times.rfc3339(value)
+             for name in ("began", "ended", "succeeded")}
+    return last.facts() | shown
 
 
 def recent(counters: "_core._Counters", name: str, now: int) -> dict[str, int]:

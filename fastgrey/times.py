@@ -1,5 +1,6 @@
 """Times for people and for machines. All take Unix seconds."""
 
+import calendar
 import time
 
 UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
@@ -13,6 +14,11 @@ def date(seconds: int) -> str:
 def rfc3339(seconds: int) -> str:
     """UTC (RFC 3339), as JSON has it: 2026-11-22T16:29:44Z."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def seconds(text: str) -> int:
+    """The Unix seconds of what rfc3339 gave."""
+    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
 
 
 def span(seconds: int) -> str:

@@ -51,9 +51,19 @@ def sections(facts: dict[str, Any]) -> dict[str, dict[str, object]]:
         "rules": _rules(facts["rules"]),
         "known records": facts["known"],
         "size": sizes | {"pending": f"{sizes['pending']} of at most {bytes_shown(facts['pending_size'])}"},
+        "last compaction": _compaction(facts["compaction"]),
         "pending partitions": {p["from"] + (f" part {p['part']}" if p["part"] else ""):
                                f"{p['records']} records until {p['until']}" for p in facts["pending"]},
     }
+
+
+def _compaction(last: dict[str, Any] | None) -> dict[str, object]:
+    if last is None:
+        return {}
+    rows = {"result": last["result"] + (f": {last['why']}" if last["why"] else ""), "began": last["began"]}
+    if last["seconds"] is not None:
+        rows["took"] = f"{last['seconds']:.2f} s"
+    return rows | {"last success": last["succeeded"] or "-"}
 
 
 def _rules(rules: list[dict[str, Any]]) -> dict[str, object]:

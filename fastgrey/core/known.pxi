@@ -17,14 +17,17 @@ cdef int known_note(StoreState *s, MDB_txn *txn, int kind, const unsigned char *
     """While a compaction copies, note a key that was written or removed, so that it follows."""
     cdef MDB_val k, v
     cdef unsigned char name[KEY_SIZE + 1]
+    cdef uint64_t number
     if not s.head.noting:
         return 0
     name[0] = <unsigned char>kind
     memcpy(name + 1, key, KEY_SIZE)
     k.mv_data = name
     k.mv_size = KEY_SIZE + 1
-    v.mv_data = name
-    v.mv_size = 0
+    # By it the compaction tells what it has brought over already.
+    number = mdb_txn_id(txn)
+    v.mv_data = &number
+    v.mv_size = sizeof(uint64_t)
     return mdb_put(txn, s.touched, &k, &v, 0)
 
 

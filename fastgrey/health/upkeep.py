@@ -1,13 +1,12 @@
-"""Compaction: when it was last, what waits for it, what a killed one left, pending of earlier boots."""
+"""Compaction: when it was last and how it ended, what a killed one left, pending of earlier boots."""
 
 import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from .. import _core, directory, times
+from .. import _core, directory, last_run, times
 from ..sizes import bytes_shown
 from . import layout
 from .finding import Finding, Place, doubt, good
@@ -33,12 +32,27 @@ def leftovers(place: Place) -> Iterator[Finding]:
                     place.run("compact"))
 
 
+def last_run_failed(place: Place) -> Iterator[Finding]:
+    """What the last compaction says of itself."""
+    last = last_run.read(place.root)
+    if last is not None and last.result in ("failed", "killed"):
+        when = times.date_and_distance(last.ended or last.began, int(time.time()))
+        yield doubt(f"the last compaction {last.result}, {when}" + (f": {last.why}" if last.why else ""),
+                    place.run("compact"))
+
+
 def last_compaction(place: Place, store: _core.Store) -> Iterator[Finding]:
-    """The link is as old as the generation in force."""
-    age = max(0, int(time.time() - (place.root / "current").lstat().st_mtime))
+    """When one last succeeded. Without its word the link tells, which is as old as the generation in force."""
+    last = last_run.read(place.root)
+    succeeded = last.succeeded if last is not None else None
+    if succeeded is None:
+        succeeded = int((place.root / "current").lstat().st_mtime)
+    age = max(0, int(time.time()) - succeeded)
     when = f"last compaction {times.span(age)} ago"
     if store.head()["generation"] == directory.generation_name(1):
         when = f"no compaction in {times.span(age)}"
+    elif last is not None and last.result == "declined":
+        when += ", which found that none was needed"
     known = sum(store.known().values())
     what = f"{when}, {known} known records"
     if known <= COUNTABLE:
@@ -53,17 +67,8 @@ def noting(place: Place, store: _core.Store) -> Iterator[Finding]:
 
 
 def running(place: Place) -> int | None:
-    """The process that holds the lock of compaction, 0 for one that this container cannot see.
-
-    Trying the lock could turn away one that begins.
-    """
-    try:
-        number = (place.root / "compaction.lock").stat().st_ino
-        held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    except OSError:
-        return None
-    return next((int(fields[4]) for fields in held
-                 if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(number)), None)
+    """The process that holds the lock of compaction, 0 for one that this container cannot see."""
+    return last_run.holder(place.root)
 
 
 def _daily(place: Place) -> str:

@@ -168,13 +168,21 @@ def test_compact(run_fastgrey, make_store, path):
         # Strangers of a week ago, in a partition of their own.
         store.check(client="192.0.2.1", sender="a@week.example", recipient="b@example.net", now=now - 700_000)
         assert len(store.partitions()) >= 2
+        fastgrey._core.open_window(store, "b@example.net", None, now - 100, now - 50)
+    files = [file for file in path.rglob("*") if file.name != "lock.mdb"]
+    before = {file: file.stat().st_mtime_ns for file in files}
     foretold = json.loads(run_fastgrey("compact", "--dry-run", "--json").stdout)
-    assert foretold == {"alive": 3, "expired": 2}
+    size = foretold.pop("size")
+    assert size >= 28 << 10
+    assert foretold == {"alive": 3, "expired": 2, "windows_closed": 1, "partitions": 1, "strangers": 1, "removed": {},
+                        "need": {"expired": 0.4, "free": 0.0, "leftovers": []}}
+    assert {file: file.stat().st_mtime_ns for file in files} == before, "a dry run wrote"
     lines = [json.loads(line) for line in run_fastgrey("compact", "--json").stdout.splitlines()]
     assert [line["event"] for line in lines[:-1]] == ["progress"] * (len(lines) - 1)
-    assert {line["step"] for line in lines[:-1]} == {"copy", "verify"}
+    assert {line["step"] for line in lines[:-1]} == {"copy", "compare", "structure"}
     done = lines[-1]
-    assert (done["alive"], done["expired"], done["generation"]) == (3, 2, 2)
+    assert (done["alive"], done["expired"], done["generation"], done["windows_closed"]) == (3, 2, 2, 1)
+    assert (done["verified"], done["size_before"] >= size) == ("full", True)
     assert done["partitions_dropped"] >= 1
     assert "generation                       3" in run_fastgrey("compact").stdout
     with fastgrey.open(path) as store:
@@ -249,8 +257,8 @@ def test_progress_on_a_terminal(make_store, run_hook, path, tmp_path):
     for _ in range(2):
         run_hook()
     shown = on_terminal(["compact"], path)
-    assert [step for step in ("copy", "verify") if step in shown] == ["copy", "verify"]
-    assert shown.count("100%") >= 2
+    assert [step for step in ("copy", "compare", "structure") if step in shown] == ["copy", "compare", "structure"]
+    assert shown.count("100%") >= 3
 
 
 def test_replay_of_100_000_rows_takes_seconds(run_fastgrey, tmp_path):

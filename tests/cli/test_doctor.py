@@ -840,11 +840,17 @@ def test_last_compaction(doctor, make_store, run_fastgrey, path):
     assert re.match(r"no compaction in \d+[sm].*, 3002 known records, 0 of them expired", the(
         doctor(), "good", "known records").what)
     run_fastgrey("compact")
-    (path / "passed.000002").stat()
+    status = path / "compaction.status"
+    told = json.loads(status.read_text())
+    assert told["succeeded"] >= int(now)
     aging.age(path, path / "none", 7200)
-    os.utime(path / "current", (now - 3 * 86400, now - 3 * 86400), follow_symlinks=False)
+    status.write_text(json.dumps(told | {"succeeded": int(now) - 3 * 86400}))
     assert "last compaction 3d ago, 3002 known records, 3002 of them expired" in the(
         doctor(), "good", "known records").what
+    status.write_text(json.dumps(told | {"succeeded": int(now) - 8 * 86400}))
+    the(doctor(), "doubt", "last compaction 8d ago", "/etc/cron.d/fastgrey")
+    # Where it says nothing, the link tells.
+    status.unlink()
     os.utime(path / "current", (now - 8 * 86400, now - 8 * 86400), follow_symlinks=False)
     finding = the(doctor(), "doubt", "last compaction 8d ago", "/etc/cron.d/fastgrey")
     minute_to_user, _, command = finding.remedy.partition(": ")[2].partition(" root ")
