@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import _core, directory, last_run, soundness
+from . import _core, directory, last_run, leap, soundness
 from ._core import Copy, Store
 from .errors import CompactionError, FastgreyError, RunningError, StoreError, VerificationError
 from .last_run import LastRun
@@ -100,43 +100,50 @@ class Declined:
 
 @dataclass(frozen=True)
 class _Order:
-    """What was asked for; needed: the share of Need.reason_against, None for a compaction in any case."""
+    """What was asked for; needed: the share of Need.reason_against, None for a compaction in any case. guarded: a clock
+    that has leapt ahead is refused."""
 
     now: int
     progress: Progress
     verify: str
     max_rate: int | None
     needed: float | None
+    guarded: bool
 
 
 def compact(path: str, now: int | None = None, progress: Progress = soundness.nothing, verify: str = "full",
-            max_rate: int | None = None) -> Summary:
+            max_rate: int | None = None, trust_clock: bool = False) -> Summary:
     """Write a new generation of the store at path, verify it and put it in force; clean up behind it.
 
     now: Unix seconds by which records expire, None for the clock. progress: called with the step ('copy', 'compare',
     'structure'), what is done of it and its total. verify: 'full', or 'copy' to leave out the walk of the independent
     reader over the structure of the new file. max_rate: bytes of the store to go through in a second at most.
+    trust_clock: also where the clock seems to have leapt ahead (leap.py), so that nearly all would expire.
 
     Raises RunningError where another one runs, VerificationError where the new generation is not what it should be,
     CompactionError and StoreError for all else. The generation in force then is what it was, unless the error says that
     the new one is.
     """
-    done = _run(path, _order(now, progress, verify, max_rate, None))
+    done = _run(path, _order(now, progress, verify, max_rate, None, trust_clock))
     assert isinstance(done, Summary)
     return done
 
 
 def compact_if_needed(path: str, share: float = SHARE, now: int | None = None, progress: Progress = soundness.nothing,
-                      verify: str = "full", max_rate: int | None = None) -> Summary | Declined:
+                      verify: str = "full", max_rate: int | None = None,
+                      trust_clock: bool = False) -> Summary | Declined:
     """The same where at least that share of the known records is expired or of the file's pages free, or something is
     left over of an earlier compaction or boot."""
-    return _run(path, _order(now, progress, verify, max_rate, share))
+    return _run(path, _order(now, progress, verify, max_rate, share, trust_clock))
 
 
-def _order(now: int | None, progress: Progress, verify: str, max_rate: int | None, needed: float | None) -> _Order:
+def _order(now: int | None, progress: Progress, verify: str, max_rate: int | None, needed: float | None,
+           trust_clock: bool) -> _Order:
     if verify not in VERIFY:
         raise ValueError(f"verify is {verify!r}; it is one of {', '.join(VERIFY)}")
-    return _Order(int(time.time()) if now is None else now, progress, verify, max_rate, needed)
+    # Whoever names a time means it.
+    return _Order(int(time.time()) if now is None else now, progress, verify, max_rate, needed,
+                  now is None and not trust_clock)
 
 
 @dataclass(frozen=True)
@@ -236,6 +243,9 @@ def _alone(root: Path) -> Iterator[None]:
 
 
 def _decide(root: Path, store: Store, order: _Order) -> Summary | Declined:
+    doubt = leap.leapt(store, order.now) if order.guarded else None
+    if doubt is not None:
+        raise CompactionError(f"{doubt}; set the clock, or if it is right, run: fastgrey compact --trust-clock")
     if order.needed is not None:
         need = _need(root, store, order.now)
         why = need.reason_against(order.needed)

@@ -29,10 +29,12 @@ RATE_MIN = 64 << 10
 @click.option("--verify", type=click.Choice(compaction.VERIFY), default="full", show_default=True,
               help="How the new generation is verified: full walks all its pages with a reader that shares no code "
               "with LMDB, at the lowest priority; copy only compares each record.")
+@click.option("--trust-clock", is_flag=True, help="Also where the clock seems to have leapt ahead and nearly all would "
+              "expire: after a time without mail that was longer than lifetime.")
 @dry_run_option
 @json_option
-def compact(store: str | None, if_needed: bool, share: float, max_rate: str | None, verify: str, dry_run: bool,
-            as_json: bool) -> None:
+def compact(store: str | None, if_needed: bool, share: float, max_rate: str | None, verify: str, trust_clock: bool,
+            dry_run: bool, as_json: bool) -> None:
     """Drop what expired and pack the rest, while hooks run.
 
     Writes a new generation, verifies it, puts it in force and keeps the one before. With --json, progress and result
@@ -51,9 +53,10 @@ def compact(store: str | None, if_needed: bool, share: float, max_rate: str | No
     with Bars(as_json) as bars:
         progress = _Records() if as_json else bars
         if if_needed:
-            done = compaction.compact_if_needed(path, share / 100, progress=progress, verify=verify, max_rate=rate)
+            done = compaction.compact_if_needed(path, share / 100, progress=progress, verify=verify, max_rate=rate,
+                                                trust_clock=trust_clock)
         else:
-            done = compaction.compact(path, progress=progress, verify=verify, max_rate=rate)
+            done = compaction.compact(path, progress=progress, verify=verify, max_rate=rate, trust_clock=trust_clock)
     if as_json:
         event = "declined" if isinstance(done, Declined) else "done"
         click.echo(json.dumps({"event": event} | done.as_dict()))

@@ -69,3 +69,17 @@ def test_a_compaction_says_that_the_clock_was_right(store, path):
     assert leapt(store, NOW) is not None
     compaction.compact(path, NOW)
     assert leapt(store, NOW) is None
+
+
+@pytest.mark.parametrize("option", [[], ["--if-needed"]])
+def test_compact_refuses_such_a_clock(store, path, run_fastgrey, option):
+    seen(store, 1, NOW - 40 * DAY)
+    known = sum(store.known().values())
+    os.utime(path / "current", (NOW - 50 * DAY,) * 2, follow_symlinks=False)
+    refused = run_fastgrey("compact", *option)
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert "fastgrey compact --trust-clock" in refused.stderr
+    assert sum(store.known().values()) == known
+    assert run_fastgrey("compact", "--trust-clock", *option).returncode == 0
+    assert sum(store.known().values()) == 0
