@@ -20,7 +20,7 @@ import aging
 import fastgrey
 import heads
 from conftest import BIN, FASTGREY, HOOK, write_lock_held
-from fastgrey import compaction, directory, health
+from fastgrey import compaction, directory, health, hooks
 from fastgrey.health import isolation, programs
 from machine import NOBODY, fill_up, needs_root, open_the_way, small_disk
 from terminal import on_terminal
@@ -562,6 +562,24 @@ def test_hook(doctor, make_store, hook, harm, level, parts):
     harm(Path(hook))
     follow(the(doctor("--hook", hook), level, *parts))
     assert doctor("--hook", hook).status == 0
+
+
+@pytest.mark.parametrize("name", ["greylist", "qmail-spp-2", "checkenv.bin", "fastgrey-qmail-checkenv"])
+def test_hook_by_a_name_that_is_none(doctor, make_store, tmp_path, name):
+    """It would answer every recipient with a fault."""
+    make_store("pending_size=16M")
+    renamed = shutil.copy(HOOK, tmp_path / name)
+    assert the(doctor("--hook", renamed), "doubt", f"by the name {name} it does not know", "call it qmail-checkenv or")
+    assert "there is no hook named" in subprocess.run([renamed, "a", "b"], env={}, capture_output=True, text=True).stderr
+
+
+@pytest.mark.parametrize("name", [name for hook in hooks.HOOKS.values()
+                                  for name in (hook.name, f"qmail-{hook.name}", f"fastgrey-{hook.name}")])
+def test_hook_by_each_of_its_names(doctor, make_store, tmp_path, name):
+    make_store("pending_size=16M")
+    renamed = shutil.copy(HOOK, tmp_path / name)
+    assert doctor("--hook", renamed).status == 0
+    assert "there is no hook" not in subprocess.run([renamed, "a", "b"], env={}, capture_output=True, text=True).stderr
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path)])
