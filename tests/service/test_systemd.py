@@ -262,12 +262,17 @@ def cron_table():
     return variables, lines
 
 
+@needs_root
 def test_cron_line(tmp_path, path, make_store):
     """Run as cron runs it, on a machine where fastgrey is in one of the table's directories."""
     variables, ((when, user, command),) = cron_table()
     assert all(re.fullmatch(r"[0-9*]+", field) for field in when.split())
     assert user == "root"
     assert "%" not in command
+    # Users of this machine in the place of qmail's; root must not be one that works in the store.
+    for option, name in (("--reuid=qmaild ", "--reuid=nobody "), ("--regid=fastgrey ", "--regid=daemon ")):
+        assert command.count(option) == 1
+        command = command.replace(option, name)
     # Cron's environment, with the directory of this checkout in the place of the first of the table's.
     assert variables["PATH"].split(":")[0] == "/usr/local/sbin"
     (tmp_path / "sbin").mkdir()
@@ -278,11 +283,13 @@ def test_cron_line(tmp_path, path, make_store):
     def run_as_cron():
         return run(variables["SHELL"], "-c", command, env=environment, cwd="/", stdin=subprocess.DEVNULL)
 
-    make_store("pending_size=16M")
+    open_the_way(tmp_path)
+    make_store("pending_size=16M", group=1)
     done = run_as_cron()
     # What a table prints, cron mails.
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert os.readlink(path / "current") == "passed.000002"
+    assert {(made.stat().st_uid, made.stat().st_gid) for made in (path / "passed.000002").iterdir()} == {(NOBODY, 1)}
     (path / "current").unlink()
     done = run_as_cron()
     assert (done.returncode, done.stdout) == (1, "")
