@@ -570,8 +570,9 @@ def test_hook_by_a_name_that_is_none(doctor, make_store, tmp_path, name):
     """It would answer every recipient with a fault."""
     make_store("pending_size=16M")
     renamed = shutil.copy(HOOK, tmp_path / name)
-    assert the(doctor("--hook", renamed), "doubt", f"by the name {name} it does not know", "call it qmail-checkenv or")
-    assert "there is no hook named" in subprocess.run([renamed, "a", "b"], env={}, capture_output=True, text=True).stderr
+    the(doctor("--hook", renamed), "doubt", f"by the name {name} it does not know", "call it qmail-checkenv or")
+    done = subprocess.run([renamed, "a", "b"], env={}, capture_output=True, text=True)
+    assert "there is no hook named" in done.stderr
 
 
 @pytest.mark.parametrize("name", [name for hook in hooks.HOOKS.values()
@@ -580,7 +581,8 @@ def test_hook_by_each_of_its_names(doctor, make_store, tmp_path, name):
     make_store("pending_size=16M")
     renamed = shutil.copy(HOOK, tmp_path / name)
     assert doctor("--hook", renamed).status == 0
-    assert "there is no hook" not in subprocess.run([renamed, "a", "b"], env={}, capture_output=True, text=True).stderr
+    done = subprocess.run([renamed, "a", "b"], env={}, capture_output=True, text=True)
+    assert "there is no hook" not in done.stderr
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path)])
@@ -816,8 +818,8 @@ def test_server_with_a_limit_on_address_space(doctor, make_store, run_hook, path
     """As softlimit -m sets it. What is said of the hook is what the hook then does."""
     make_store("pending_size=16M")
     number = int(limit[:-1]) << 20
-    server = subprocess.Popen(["prlimit", f"--as={number}", tool("tcpserver"), "-1", "-H", "-R", "-l0", "127.0.0.1", "0",
-                               "/bin/true"], stdout=subprocess.PIPE, env={"FASTGREY_STORE": str(path)})
+    words = ["prlimit", f"--as={number}", tool("tcpserver"), "-1", "-H", "-R", "-l0", "127.0.0.1", "0", "/bin/true"]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, env={"FASTGREY_STORE": str(path)})
     try:
         assert server.stdout.readline()
         found = [finding for finding in doctor().findings if f"tcpserver, process {server.pid}," in finding.what]

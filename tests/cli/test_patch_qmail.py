@@ -479,7 +479,8 @@ def strike(number, what, tree, *options):
 @pytest.mark.parametrize("number", range(1, 7))
 @pytest.mark.parametrize("options", [(), ("--reverse",)], ids=str)
 @pytest.mark.parametrize(("what", "status", "said"), [
-    ("interrupt", 130, "interrupted; what is in place is whole"), ("error", 1, "Input/output error; nothing was changed"),
+    ("interrupt", 130, "interrupted; what is in place is whole"),
+    ("error", 1, "Input/output error; nothing was changed"),
 ])
 def test_struck_in_the_middle(qmail, patch, number, options, what, status, said):
     """All goes back, and nothing lies about."""
