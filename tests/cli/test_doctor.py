@@ -818,8 +818,8 @@ def test_server_with_a_limit_on_address_space(doctor, make_store, run_hook, path
     """As softlimit -m sets it. What is said of the hook is what the hook then does."""
     make_store("pending_size=16M")
     number = int(limit[:-1]) << 20
-    words = ["prlimit", f"--as={number}", tool("tcpserver"), "-1", "-H", "-R", "-l0", "127.0.0.1", "0", "/bin/true"]
-    server = subprocess.Popen(words, stdout=subprocess.PIPE, env={"FASTGREY_STORE": str(path)})
+    call = ["prlimit", f"--as={number}", tool("tcpserver"), "-1", "-H", "-R", "-l0", "127.0.0.1", "0", "/bin/true"]
+    server = subprocess.Popen(call, stdout=subprocess.PIPE, env={"FASTGREY_STORE": str(path)})
     try:
         assert server.stdout.readline()
         found = [finding for finding in doctor().findings if f"tcpserver, process {server.pid}," in finding.what]
