@@ -1,7 +1,6 @@
 """Several files changed together: all of them, or none."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -59,14 +58,13 @@ def _write_beside(path: Path, content: bytes) -> Path:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(descriptor, "wb") as file:
-            like = path if path.exists() else None
+            like = path.lstat() if os.path.lexists(path) else None
+            # By the descriptor: whoever owns the directory may have put a link to any file under that name by now.
             if like:
                 # Only root may give a file away; anybody else keeps what he may.
                 with suppress(PermissionError):
-                    os.chown(name, like.stat().st_uid, like.stat().st_gid)
-                shutil.copymode(like, name)
-            else:
-                os.chmod(name, 0o644)
+                    os.fchown(descriptor, like.st_uid, like.st_gid)
+            os.fchmod(descriptor, like.st_mode & 0o777 if like else 0o644)
             file.write(content)
     except BaseException as error:
         os.unlink(name)

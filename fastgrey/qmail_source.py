@@ -175,8 +175,11 @@ def _refuse_foreign(root: Path, contents: dict[str, bytes], places: Iterable[Pla
 
 
 def _refuse_changed(root: Path, copies: dict[str, bytes | None]) -> None:
-    """An older copy is replaced, and any is removed, but none that somebody changed or wrote."""
+    """An older copy is replaced, and any is removed, but none that somebody changed or wrote, and none elsewhere."""
     for name, copy in copies.items():
+        if (root / name).is_symlink():
+            raise SourceError(f"{root / name}: a symbolic link, not as patch-qmail put it there; move it out of the "
+                              "tree")
         if copy is None:
             continue
         above = copy[:copy.rstrip(b"\n").rfind(b"\n") + 1]

@@ -54,7 +54,8 @@ class Comparison(ctypes.Structure):
 def options(unit):
     """The values of each option of [Service], in order."""
     found, section = {}, ""
-    for line in Path(unit).read_text().splitlines():
+    # A line that goes on: the backslash counts as a blank.
+    for line in Path(unit).read_text().replace("\\\n", " ").splitlines():
         if line.startswith("["):
             section = line
         elif section == "[Service]" and line and not line.startswith("#"):

@@ -11,7 +11,7 @@
  *
  * The program gets the sender and the recipient as arguments and the environment as it is. Exit 0 accepts, 100 rejects
  * for good, anything else defers. It is no child of a shell, nothing is searched in PATH, and it cannot reach the SMTP
- * connection: 0 and 1 are /dev/null. Descriptor 2 is its log.
+ * connection: 0 and 1 are /dev/null. Descriptor 2 is its log. Others, such as that of morercpthosts.cdb, are inherited.
  */
 
 /* What is used here is POSIX; a strict compiler (-std=c90) shows it only on demand. */

@@ -1,6 +1,7 @@
 """fastgrey install-hook."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -66,17 +67,21 @@ def _install(job: Job, source: str | None, create_group: bool, dry_run: bool, as
     if makes_group and not create_group:
         raise SettingsError(f"--group {job.group}: there is no such group; make it with: groupadd --system "
                             f"{job.group}, or add --create-group")
+    makes_store = not os.path.lexists(os.path.join(job.store, "current"))
+    if makes_store and os.path.isdir(job.store) and directory.generations(Path(job.store)):
+        # A new store would begin with their removal.
+        raise InstallationError(f"{job.store} has a store without its link {os.path.join(job.store, 'current')}; ask: "
+                                f"{shlex.join(['fastgrey', 'doctor', '--store', job.store])}")
     # All that can be refused is refused before anything is written.
     files.put(job, content, dry_run=True)
     if makes_group and not dry_run:
         make_group(job.group)
         job = job.again()
-    makes_store = not os.path.lexists(os.path.join(job.store, "current"))
     if makes_store and not dry_run:
         assert job.account is not None
         directory.create(job.store, group=job.account.groups[0])
     change = files.put(job, content, dry_run)
-    findings = [] if makes_store and dry_run or makes_group and dry_run else looks.of_store(job)
+    findings = [] if makes_store and dry_run or makes_group and dry_run else looks.after(job)
     if as_json:
         print_json(_facts(job, change, dry_run) | {
             "store": job.store, "store_created": makes_store, "group_created": makes_group,

@@ -75,7 +75,7 @@ def main() -> None:
     except FastgreyError as error:
         status = _say(str(error), error.exit_status)
     except (click.Abort, KeyboardInterrupt):
-        status = _say("interrupted; the store is whole", 130)
+        status = _say("interrupted; what is in place is whole, and this can be run again", 130)
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody to tell.
         sys.stdout = None

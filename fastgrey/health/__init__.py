@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import _core, directory
 from ..errors import StoreError
-from . import clock, configuration, isolation, layout, machine, programs, readers, room, rules, sharing, upkeep
+from . import clock, configuration, isolation, layout, limits, machine, programs, readers, room, rules, sharing, upkeep
 from .account import account
 from .finding import Finding, Place, Trouble, doubt, wrong
 
@@ -45,6 +45,7 @@ LOOKS_INSIDE: tuple[LookInside, ...] = (
     upkeep.noting,
     upkeep.last_compaction,
     room.growth,
+    limits.address_space,
 )
 LOOKS_INTO_PENDING: tuple[LookInside, ...] = (
     configuration.strangers,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import _core
-from ..hooks import BY_PROGRAM
+from ..hooks import BY_PROGRAM, HOOKS
 from .account import first_refused
 from .finding import Finding, Place, Trouble, doubt, good, run, wrong
 from .sharing import way_open, ways_to
@@ -169,3 +169,13 @@ def _answer(place: Place, path: Path) -> Iterator[Finding]:
         yield doubt(f"{path} is of version {match[1]}, this program of {PACKAGE}", _install(path))
     else:
         yield good(f"{path}: version {match[1]}")
+    yield from _named(path)
+
+
+def _named(path: Path) -> Iterator[Finding]:
+    """Whether its name says which hook it is, as core/manners.pxi reads it."""
+    name = path.name
+    if re.sub("^(qmail|fastgrey)-", "", name) in HOOKS:
+        return
+    yield doubt(f"{path}: by the name {name} it does not know which hook it is, and every check ends as error",
+                f"call it {' or '.join(BY_PROGRAM)}, or have --hook NAME said to it first")

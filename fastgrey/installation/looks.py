@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shlex
 import stat
 from collections.abc import Iterator
 from functools import partial
@@ -9,22 +10,23 @@ from pathlib import Path
 
 from .. import directory, health
 from ..health import layout, programs, sharing
-from ..health.account import first_refused
+from ..health.account import group_name
 from ..health.finding import Finding, Place, Trouble, doubt, good, run, wrong
+from ..health.sharing import ways_to
 from . import files, told
 from .job import Job
 
 
 def examine(job: Job, source: Path | None) -> list[Finding]:
     """All findings. source: the executable that came with this fastgrey, None where there is none."""
-    looks = [partial(_program, job, source), partial(_surroundings, job), partial(_server, job),
+    looks = [partial(_program, job, source), partial(_way, job), partial(_beside, job), partial(_server, job),
              *([partial(_listed, job)] if job.hook.name == "spp" else []), partial(_store, job)]
     return health.judge(Place(Path(job.store), job.account, str(job.target)), looks)
 
 
-def of_store(job: Job) -> list[Finding]:
-    """Findings about the store alone: can the hook's user work with it?"""
-    return health.judge(Place(Path(job.store), job.account), [partial(_store, job)])
+def after(job: Job) -> list[Finding]:
+    """Findings about what was there before an install: who may write above the program, and the store."""
+    return health.judge(Place(Path(job.store), job.account), [partial(_way, job), partial(_store, job)])
 
 
 def _program(job: Job, source: Path | None, place: Place) -> Iterator[Finding]:
@@ -41,8 +43,8 @@ def _program(job: Job, source: Path | None, place: Place) -> Iterator[Finding]:
         raise Trouble(wrong(f"{target} belongs to {_user(status.st_uid)}, who may exchange it",
                             run("chown", "root", str(target))))
     if mode != files.MODE:
-        # Others than its owner may write it, or its user may not execute it.
-        judged = wrong if mode & 0o022 or mode & 0o111 != 0o111 else doubt
+        # Others than its owner may write it, or are root while it runs, or its user may not execute it.
+        judged = wrong if mode & 0o6022 or mode & 0o111 != 0o111 else doubt
         raise Trouble(judged(f"mode {mode:o} of {target} instead of 755", run("chmod", "755", str(target))))
     findings = list(programs.hook(place))
     yield from findings
@@ -52,12 +54,30 @@ def _program(job: Job, source: Path | None, place: Place) -> Iterator[Finding]:
         yield doubt(f"{target} is of the same version as {source}, but another build", again)
 
 
-def _surroundings(job: Job, place: Place) -> Iterator[Finding]:
-    """The directory: who may write there may exchange the program."""
-    folder, user = job.folder, place.user
-    if user is not None and user.uid != 0 and first_refused(user, [(folder, os.W_OK)]) is None:
-        yield wrong(f"{user.name} may write to {folder}, and so exchange the program that it runs",
-                    f"{run('chown', 'root', str(folder))} && chmod go-w {folder}")
+def _way(job: Job, place: Place) -> Iterator[Finding]:
+    """The directories above the program: who may write to one of them may exchange it."""
+    for folder, _ in ways_to(job.target):
+        # What is not there is told elsewhere.
+        if not folder.is_dir():
+            continue
+        status = folder.stat()
+        if status.st_uid != 0:
+            who = _user(status.st_uid)
+        elif status.st_mode & stat.S_ISVTX or not status.st_mode & 0o022:
+            # In a directory like /tmp everybody has his own.
+            continue
+        elif status.st_mode & 0o002:
+            who = "every user"
+        elif status.st_gid != 0:
+            who = f"the group {group_name(status.st_gid)}"
+        else:
+            continue
+        yield wrong(f"{who} may write to {folder}, and so exchange the program that qmail-smtpd runs",
+                    f"{run('chown', 'root', str(folder))} && chmod go-w {shlex.quote(str(folder))}")
+
+
+def _beside(job: Job, place: Place) -> Iterator[Finding]:
+    """What installs have left in the directory."""
     if os.path.lexists(job.new):
         yield doubt(f"{job.new} is left over of an install that was killed", run("rm", str(job.new)))
     if os.path.lexists(job.kept):

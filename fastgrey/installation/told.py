@@ -81,5 +81,7 @@ def _switch(job: Job) -> tuple[str, str]:
 def _server(job: Job) -> str:
     """By numbers, because tcpserver takes no names."""
     group = job.account.groups[0] if job.account else "NUMBER"
-    return (f"tcpserver -u {account(job.user).uid} -g {group} ...    # {job.user}, and {job.group}: the group that "
+    # With a group, a number needs no entry among the users.
+    uid = account(f"{job.user}:0").uid
+    return (f"tcpserver -u {uid} -g {group} ...    # {job.user}, and {job.group}: the group that "
             "shares the store")

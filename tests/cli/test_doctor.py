@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import struct
@@ -20,9 +21,9 @@ import aging
 import fastgrey
 import heads
 from conftest import BIN, FASTGREY, HOOK, write_lock_held
-from fastgrey import compaction, directory, health
+from fastgrey import compaction, directory, health, hooks
 from fastgrey.health import isolation, programs
-from machine import NOBODY, fill_up, needs_root, open_the_way, small_disk
+from machine import NOBODY, fill_up, needs_root, open_the_way, small_disk, tool
 from terminal import on_terminal
 
 GROUP = 12_345
@@ -564,6 +565,26 @@ def test_hook(doctor, make_store, hook, harm, level, parts):
     assert doctor("--hook", hook).status == 0
 
 
+@pytest.mark.parametrize("name", ["greylist", "qmail-spp-2", "checkenv.bin", "fastgrey-qmail-checkenv"])
+def test_hook_by_a_name_that_is_none(doctor, make_store, tmp_path, name):
+    """It would answer every recipient with a fault."""
+    make_store("pending_size=16M")
+    renamed = shutil.copy(HOOK, tmp_path / name)
+    the(doctor("--hook", renamed), "doubt", f"by the name {name} it does not know", "call it qmail-checkenv or")
+    done = subprocess.run([renamed, "a", "b"], env={}, capture_output=True, text=True)
+    assert "there is no hook named" in done.stderr
+
+
+@pytest.mark.parametrize("name", [name for hook in hooks.HOOKS.values()
+                                  for name in (hook.name, f"qmail-{hook.name}", f"fastgrey-{hook.name}")])
+def test_hook_by_each_of_its_names(doctor, make_store, tmp_path, name):
+    make_store("pending_size=16M")
+    renamed = shutil.copy(HOOK, tmp_path / name)
+    assert doctor("--hook", renamed).status == 0
+    done = subprocess.run([renamed, "a", "b"], env={}, capture_output=True, text=True)
+    assert "there is no hook" not in done.stderr
+
+
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path)])
 def test_hook_that_is_no_file(doctor, make_store, tmp_path, make):
     make_store("pending_size=16M")
@@ -785,6 +806,45 @@ def test_no_proc(make_store, path):
     examined = in_own_mounts("mount -t tmpfs tmpfs /proc", path)
     assert the(examined, "wrong", "boot_id", "mount").remedy == "run: mount -t proc proc /proc"
     assert in_own_mounts("mount -t tmpfs tmpfs /proc\nmount -t proc proc /proc", path).status == 0
+
+
+# The address space of the hook.
+
+@needs_root
+@pytest.mark.parametrize(("limit", "level", "words"), [
+    ("4M", "wrong", ["accept", "error"]), ("20M", "doubt", ["defer", "new"]), ("60M", None, ["defer", "new"]),
+])
+def test_server_with_a_limit_on_address_space(doctor, make_store, run_hook, path, tmp_path, limit, level, words):
+    """As softlimit -m sets it. What is said of the hook is what the hook then does."""
+    make_store("pending_size=16M")
+    number = int(limit[:-1]) << 20
+    call = ["prlimit", f"--as={number}", tool("tcpserver"), "-1", "-H", "-R", "-l0", "127.0.0.1", "0", "/bin/true"]
+    server = subprocess.Popen(call, stdout=subprocess.PIPE, env={"FASTGREY_STORE": str(path)})
+    try:
+        assert server.stdout.readline()
+        found = [finding for finding in doctor().findings if f"tcpserver, process {server.pid}," in finding.what]
+        assert run_hook(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (number, number))).words == words
+        assert [finding.level for finding in found] == ([level] if level else [])
+        assert all("softlimit -d" in finding.remedy for finding in found)
+        other = tmp_path / "other"
+        fastgrey.create(other, {})
+        assert not [finding for finding in doctor("--store", str(other)).findings if "process" in finding.what]
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("size", ["16M", "1G"])
+def test_address_space_that_is_enough(doctor, make_store, run_hook, size):
+    """With as much as is said, the hook works; it is told for now and for a pending that is full."""
+    make_store(f"pending_size={size}")
+    run_hook()
+    what = the(doctor(), "good", "of address space").what
+    now, unit, full = re.fullmatch(r"the hook takes (\S+) (MiB) of address space, (\S+ \SiB) when pending is full",
+                                   what).groups()
+    number = int(float(now) * (1 << 20))
+    done = run_hook(sender="b@example.org", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (number, number)))
+    assert (done.words, full.split()[1]) == (["defer", "new"], "GiB" if size == "1G" else "MiB")
 
 
 # The policy in force and the configuration.

@@ -194,6 +194,12 @@ def test_the_lines_are_shell(answer, qmail, tmp_path):
     assert said.stdout == str(blank / "qmail-checkenv")
 
 
+def test_user_that_has_a_number_only(qmail, run_fastgrey):
+    done = run_fastgrey("install-hook", "--qmail", qmail, "--user", "23456", "--group", "34567")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tcpserver -u 23456 -g 34567 " in done.stdout
+
+
 def test_next_step(answer, config, path):
     """What is printed last is a command that says all is well; where a configuration is, it comes first."""
     follow(SimpleNamespace(remedy=f"run: {answer().next}"))
@@ -599,6 +605,26 @@ def test_store_of_another_group(install, path, qmail):
     assert install().status == 0
 
 
+def test_store_without_its_link(install, path, qmail):
+    """A new one would be made in its place, and begin with the removal of what was learned."""
+    fastgrey.create(path, group=GROUP)
+    (path / "current").unlink()
+    before = tree(path)
+    for option in ((), ("--dry-run",)):
+        one_line(install(*option), f"{path} has a store without its link", f"ask: fastgrey doctor --store {path}")
+    assert tree(path) == before
+    assert not (qmail / NAMES["checkenv"]).exists()
+
+
+def test_directory_that_others_may_write_to(install, path, qmail):
+    """Installed all the same, and told."""
+    os.chown(qmail / "bin", NOBODY, 0)
+    done = install()
+    assert done.status == 1
+    assert is_installed(qmail / NAMES["checkenv"])
+    assert f"nobody may write to {qmail / 'bin'}, and so exchange the program" in done.error
+
+
 def test_store_keeps_what_it_has(answer, path):
     fastgrey.create(path, {"delay": 77}, group=GROUP)
     answer()
@@ -620,12 +646,16 @@ def test_store_that_cannot_be_made(install, path, qmail):
     (lambda target: target.write_bytes(FOREIGN), "wrong", ["is not fastgrey's", "fastgrey install-hook checkenv"]),
     (lambda target: target.chmod(0o775), "wrong", ["mode 775", "chmod 755"]),
     (lambda target: target.chmod(0o700), "wrong", ["mode 700", "chmod 755"]),
-    (lambda target: target.chmod(0o4755), "doubt", ["mode 4755", "chmod 755"]),
+    (lambda target: target.chmod(0o4755), "wrong", ["mode 4755", "chmod 755"]),
+    (lambda target: target.chmod(0o745), "wrong", ["mode 745", "chmod 755"]),
     (lambda target: os.chown(target, NOBODY, 0), "wrong", ["belongs to nobody", "chown root"]),
     (lambda target: older(target), "doubt", ["is of version 0.0.9"]),
     (lambda target: target.write_bytes(HOOK.read_bytes() + b"\0"), "doubt", ["another build", "install-hook"]),
     (lambda target: os.chown(target.parent, NOBODY, 0), "wrong", ["may write to", "chown root"]),
-    (lambda target: target.parent.chmod(0o757), "wrong", ["may write to", "chmod go-w"]),
+    (lambda target: target.parent.chmod(0o757), "wrong", ["every user may write to", "chmod go-w"]),
+    (lambda target: os.chown(target.parent.parent, 4321, 0), "wrong", ["user 4321 may write to", "chown root"]),
+    (lambda target: (os.chown(target.parent, 0, 12), target.parent.chmod(0o775)), "wrong",
+     ["the group man may write to", "chmod go-w"]),
 ])
 def test_check_and_its_remedies(answer, check, qmail, harm, level, parts):
     answer()
@@ -635,6 +665,14 @@ def test_check_and_its_remedies(answer, check, qmail, harm, level, parts):
     assert examined.status == {"doubt": 1, "wrong": 2}[level]
     follow(the(examined, level, *parts))
     assert check().status == 0
+
+
+def test_check_without_qmail(answer, check, qmail):
+    """One finding, and nothing is said to be wrong with the store."""
+    answer()
+    shutil.rmtree(qmail)
+    examined = check()
+    assert "there is no" in the(examined, "wrong").what
 
 
 def test_check_of_a_link(answer, check, qmail, tmp_path):

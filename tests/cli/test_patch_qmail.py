@@ -7,11 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
-from machine import fill_up, small_disk
+from machine import fill_up, needs_root, small_disk
 
-from fastgrey import qmail_source
+from fastgrey import file_set, qmail_source
 from fastgrey.shipped import shipped
 
 SMTPD = """\
@@ -264,6 +265,34 @@ def test_modes_and_owners_stay(qmail, patch):
     assert snapshot(qmail) == before
 
 
+def test_no_special_bits(qmail, patch):
+    (qmail / "Makefile").chmod(0o6755)
+    patch(qmail)
+    assert (qmail / "Makefile").stat().st_mode & 0o7777 == 0o755
+
+
+@needs_root
+def test_owner_of_the_tree_plays_with_links(tmp_path, monkeypatch):
+    """Root gives him no file but that of the tree, though he swaps the new one for a link."""
+    victim, file = tmp_path / "victim", tmp_path / "Makefile"
+    victim.touch(0o600)
+    file.write_bytes(b"old")
+    file.chmod(0o666)
+    os.chown(file, 12_345, 23_456)
+    make = tempfile.mkstemp
+
+    def swapped(**options):
+        descriptor, name = make(**options)
+        os.unlink(name)
+        os.symlink(victim, name)
+        return descriptor, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", swapped)
+    before = victim.stat()
+    file_set.carry_out([file_set.Change(file, b"old", b"new")])
+    assert victim.stat() == before
+
+
 def test_git_is_told_too(tmp_path, patch):
     """The list for git, but not where it is a link to TARGETS."""
     tree = make_tree(tmp_path / "git", **TREES["notqmail 1.09"])
@@ -295,6 +324,12 @@ def test_other_patches_may_be_there(qmail, patch):
     assert snapshot(qmail) == before
 
 
+def sealed_elsewhere(tree):
+    """Our own copy, by a link out of the tree."""
+    (tree.parent / "elsewhere.c").write_bytes(qmail_source.seal(shipped("qmail/checkenv.c").read_bytes()))
+    (tree / "checkenv.c").symlink_to("../elsewhere.c")
+
+
 @pytest.mark.parametrize(("change", "said"), [
     (lambda tree: (tree / "qmail-smtpd.c").unlink(), "no qmail-smtpd.c; name the directory of an unpacked"),
     (lambda tree: (tree / "VERSION").write_text("qmail 1.01\n"), "this is qmail 1.01; patch-qmail knows notqmail 1.09"),
@@ -319,6 +354,8 @@ def test_other_patches_may_be_there(qmail, patch):
     (lambda tree: (tree / "checkenv.c").write_text("int checkenv;\n"), "checkenv.c: not as patch-qmail put it there"),
     (lambda tree: (tree / "checkenv.h").write_text(""), "checkenv.h: not as patch-qmail put it there"),
     (lambda tree: shutil.copy(shipped("qmail/checkenv.c"), tree), "checkenv.c: not as patch-qmail put it there"),
+    (lambda tree: (tree / "checkenv.h").symlink_to("../elsewhere.h"), "checkenv.h: a symbolic link, not as"),
+    (sealed_elsewhere, "checkenv.c: a symbolic link, not as patch-qmail put it there; move it out"),
 ])
 @pytest.mark.parametrize("options", [(), ("--reverse",)], ids=str)
 def test_what_it_does_not_know(qmail, refused, change, said, options):
@@ -442,7 +479,8 @@ def strike(number, what, tree, *options):
 @pytest.mark.parametrize("number", range(1, 7))
 @pytest.mark.parametrize("options", [(), ("--reverse",)], ids=str)
 @pytest.mark.parametrize(("what", "status", "said"), [
-    ("interrupt", 130, "interrupted"), ("error", 1, "Input/output error; nothing was changed"),
+    ("interrupt", 130, "interrupted; what is in place is whole"),
+    ("error", 1, "Input/output error; nothing was changed"),
 ])
 def test_struck_in_the_middle(qmail, patch, number, options, what, status, said):
     """All goes back, and nothing lies about."""

@@ -13,9 +13,11 @@ import pytest
 import aging
 import fastgrey
 from conftest import HOOK, full_pipe, nothing_said_into, write_lock_held
+from fastgrey import hooks
+from fastgrey.shipped import CHECKOUT
 from raw_exec import raw_exec
 
-HOOKS = ["checkenv", "envelope-scanner", "rcptcheck", "spp", "postgrey"]
+HOOKS = list(hooks.HOOKS)
 FRIEND, STRANGER, SPAMMER = "friend@example.org", "new@example.com", "spam@example.org"
 RULES = f'on_error = "defer"\nallow_senders = ["{FRIEND}"]\ndeny_senders = ["{SPAMMER}"]\n'
 DEFER_TEXT, REJECT_TEXT = b"greylisted, please try again later", b"sorry, your mail is not wanted here"
@@ -170,6 +172,17 @@ def test_wrong_name_says_which_there_are(store, run_hook, name):
         assert hook in result.line.partition("no hook named")[2]
     assert result.line.count("\n") == 1
     assert " sender=a@example.org recipient=b@example.net" in result.line
+
+
+def test_one_list_of_hooks(store, run_hook):
+    """The same hooks in the command line, in the executable's error and help, and in docs/hooks.md."""
+    named = run_hook(name="nosuch").line.split("call it ")[1].split(", alone")[0]
+    assert named.replace(" or ", ", ").split(", ") == HOOKS
+    said = subprocess.run([HOOK, "--help"], capture_output=True, text=True, check=True).stdout
+    rows = re.findall(r"^([a-z-]+) {2,}([a-z-]+)\b.* \d+ +\d+ +\d+$", said, re.M)
+    assert rows == [(hook.name, hook.installed) for hook in hooks.HOOKS.values()]
+    table = re.findall(r"^\| `(\S+)` \| `(\S+)` \|", (CHECKOUT / "docs" / "hooks.md").read_text(), re.M)
+    assert table == rows
 
 
 @pytest.mark.parametrize("argv", [["--hook"], ["--hook", "nosuch", "a", "b"], ["--hook", "qmail-spp", "a"]])

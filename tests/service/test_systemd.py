@@ -157,24 +157,34 @@ def test_the_queue_can_be_reached():
     assert unit["ReadWritePaths"] == ["-/var/lib/fastgrey /var/qmail/queue"]
 
 
-@needs_root
-def test_tcpserver_as_the_unit_starts_it(tmp_path, make_store):
-    """The command of the unit with its capabilities and no other: tcpserver becomes the user, in the store's group."""
+@pytest.fixture
+def started(tmp_path, make_store):
+    """The command of the unit with its capabilities and no other, around a stub; variables of its environment."""
     open_the_way(tmp_path)
     unit = sandbox.options(SMTPD)
-    environment = dict(entry.split("=", 1) for value in unit["Environment"] for entry in value.split())
     stub = tmp_path / "stub"
     stub.write_text("#!/bin/sh\nid -u; id -G; exec \"$CHECKENV\" a@example.org b@example.net 2>&1\n")
     stub.chmod(0o755)
-    environment |= {"PATH": os.environ["PATH"], "SMTPD": str(stub), "SMTPD_USER": "nobody", "STORE_GROUP": "daemon",
-                    "CHECKENV": shutil.copy(HOOK, tmp_path), "FASTGREY_STORE": str(make_store(group=1)),
-                    "ADDRESS": "127.0.0.1", "PORT": "0", "RULES": str(tmp_path / "none.cdb")}
     # Words and $$ as systemd.service(5) has them; port 0 and -1 make tcpserver tell which one it took.
     program, option, script = re.fullmatch(r"(\S+) (\S+) '(.*)'", unit["ExecStart"][0]).groups()
     script = script.replace("$$", "$").replace("tcpserver -v", "tcpserver -1 -v")
     capabilities = unit["CapabilityBoundingSet"][0].lower().replace("cap_", "+").replace(" ", ",")
     words = ["setpriv", "--bounding-set", f"-all,{capabilities}", "--inh-caps", "-all", program, option, script]
-    server = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def start(**variables):
+        environment = dict(entry.split("=", 1) for value in unit["Environment"] for entry in value.split())
+        environment |= {"PATH": os.environ["PATH"], "SMTPD": str(stub), "SMTPD_USER": "nobody", "STORE_GROUP": "daemon",
+                        "CHECKENV": shutil.copy(HOOK, tmp_path), "FASTGREY_STORE": str(make_store(group=1)),
+                        "ADDRESS": "127.0.0.1", "PORT": "0", "RULES": str(tmp_path / "none.cdb")} | variables
+        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+@needs_root
+def test_tcpserver_as_the_unit_starts_it(started):
+    """tcpserver becomes the user, in the store's group."""
+    server = started()
     try:
         port = server.stdout.readline().strip()
         said = run("tcpclient", "-RHl0", "127.0.0.1", port, "sh", "-c", "cat <&6").stdout.splitlines()
@@ -183,6 +193,21 @@ def test_tcpserver_as_the_unit_starts_it(tmp_path, make_store):
         server.communicate(timeout=60)
     assert said[:2] == [str(NOBODY), "1"]
     assert said[2].startswith("fastgrey: defer new wait=300 client=127.0.0.1 ")
+
+
+@needs_root
+@pytest.mark.parametrize(("variable", "said"), [
+    ("SMTPD_USER", "no-such-name"), ("STORE_GROUP", "there is no group no-such-name; make it with: groupadd"),
+])
+def test_tcpserver_is_not_started_as_root(started, variable, said):
+    """It would stay root where -u or -g has no number."""
+    server = started(**{variable: "no-such-name"})
+    try:
+        port, errors = server.communicate(timeout=20)
+    finally:
+        server.kill()
+    assert server.returncode > 0
+    assert (port, said in errors) == ("", True)
 
 
 # Users, groups, directories, cron.
@@ -237,12 +262,17 @@ def cron_table():
     return variables, lines
 
 
+@needs_root
 def test_cron_line(tmp_path, path, make_store):
     """Run as cron runs it, on a machine where fastgrey is in one of the table's directories."""
     variables, ((when, user, command),) = cron_table()
     assert all(re.fullmatch(r"[0-9*]+", field) for field in when.split())
     assert user == "root"
     assert "%" not in command
+    # Users of this machine in the place of qmail's; root must not be one that works in the store.
+    for option, name in (("--reuid=qmaild ", "--reuid=nobody "), ("--regid=fastgrey ", "--regid=daemon ")):
+        assert command.count(option) == 1
+        command = command.replace(option, name)
     # Cron's environment, with the directory of this checkout in the place of the first of the table's.
     assert variables["PATH"].split(":")[0] == "/usr/local/sbin"
     (tmp_path / "sbin").mkdir()
@@ -253,11 +283,13 @@ def test_cron_line(tmp_path, path, make_store):
     def run_as_cron():
         return run(variables["SHELL"], "-c", command, env=environment, cwd="/", stdin=subprocess.DEVNULL)
 
-    make_store("pending_size=16M")
+    open_the_way(tmp_path)
+    make_store("pending_size=16M", group=1)
     done = run_as_cron()
     # What a table prints, cron mails.
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert os.readlink(path / "current") == "passed.000002"
+    assert {(made.stat().st_uid, made.stat().st_gid) for made in (path / "passed.000002").iterdir()} == {(NOBODY, 1)}
     (path / "current").unlink()
     done = run_as_cron()
     assert (done.returncode, done.stdout) == (1, "")
