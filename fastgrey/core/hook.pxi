@@ -66,7 +66,7 @@ cdef void guard_descriptors() noexcept nogil:
 
 cdef void guard_signals() noexcept nogil:
     cdef sigaction_t action
-    cdef sigset_t alarms
+    cdef sigset_t handled
     memset(&action, 0, sizeof(action))
     action.sa_handler = on_signal
     sigaction(SIGALRM, &action, NULL)
@@ -80,10 +80,15 @@ cdef void guard_signals() noexcept nogil:
     # A log reader that is gone, a file size limit: errors to report, not deaths.
     sigaction(SIGPIPE, &action, NULL)
     sigaction(SIGXFSZ, &action, NULL)
-    sigemptyset(&alarms)
-    sigaddset(&alarms, SIGALRM)
-    sigaddset(&alarms, SIGPROF)
-    sigprocmask(SIG_UNBLOCK, &alarms, NULL)
+    # What a parent blocked stays so through exec: the alarm would never come, and the kernel kills for a fault of
+    # memory that is blocked.
+    sigemptyset(&handled)
+    sigaddset(&handled, SIGALRM)
+    sigaddset(&handled, SIGPROF)
+    sigaddset(&handled, SIGBUS)
+    sigaddset(&handled, SIGSEGV)
+    sigaddset(&handled, SIGFPE)
+    sigprocmask(SIG_UNBLOCK, &handled, NULL)
     alarm(LIFE_SECONDS)
 
 
