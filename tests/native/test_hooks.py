@@ -534,6 +534,19 @@ def test_signal_that_the_parent_blocked(ask, path, pending_path, number, words):
     assert words in line
 
 
+def test_counters_cut_meanwhile(ask, path, pending_path):
+    """The page that counts the fault is itself what is damaged."""
+    ask("checkenv")
+    with write_lock_held(pending_path):
+        process = start("checkenv", path)
+        os.truncate(path / "stats", 0)
+    line = process.communicate(timeout=60)[1]
+    assert process.returncode == 111
+    assert line.startswith(b"fastgrey: defer error ")
+    assert b"damaged or was cut short" in line
+    assert line.count(b"\n") == 1
+
+
 def test_signal_after_the_answer(store, path):
     """A log that nobody reads holds the process between its words and its end: the alarm must not make it repeat
     them."""
