@@ -234,6 +234,9 @@ def roff(tokens: list[Token]) -> Iterator[str]:
             cells.clear()
         elif token.type == "td_close" and len(cells) == 2 and heading != "Settings":
             yield item(*cells)
+        elif token.type == "thead_close" and cells[0].startswith("entry "):
+            # Two tables follow each other, and the same form means another thing in the second.
+            yield f".PP\n{cells[0].replace('entry', 'Entries')} cover:\n"
         elif token.type == "table_close" and heading == "Settings":
             yield from settings()
         elif token.type not in SILENT:

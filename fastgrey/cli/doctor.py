@@ -22,7 +22,7 @@ def doctor(store: str | None, user: str | None, hook: str | None, as_json: bool)
     in doubt, 2 something is wrong and a check or a command would fail.
 
     \b
-    Example: fastgrey doctor --user qmaild:nofiles --hook /var/qmail/bin/qmail-checkenv
+    Example: fastgrey doctor --user qmaild:fastgrey --hook /var/qmail/bin/qmail-checkenv
     """
     path = store_path(store)
     findings = health.examine(path, user, hook)

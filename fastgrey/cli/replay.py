@@ -28,8 +28,8 @@ def replay(file: str, store: str | None, assignments: tuple[str, ...], config: s
            as_json: bool) -> None:
     """Decide the envelopes of FILE in order, each at its own time.
 
-    FILE is tab-separated with a header line that names the columns time, client_ip, client_name, sender and
-    recipient; '-' is standard input. --set and --config apply to the throw-away store only, --set over --config.
+    FILE is tab-separated with a header line that names the columns time (Unix seconds), client_ip, client_name,
+    sender and recipient; '-' is standard input. --set and --config apply to the throw-away store only, --set over --config.
 
     \b
     Example: fastgrey replay envelopes.tsv --set delay=10m --jsonl

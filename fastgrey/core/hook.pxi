@@ -16,6 +16,8 @@ cdef struct Hook:
     VerdictState verdict
     Caller caller
     bint decided
+    # The page of counters is being touched for a fault.
+    bint counting
 
 # All zero at start, as the executable needs it.
 cdef Hook hook
@@ -37,12 +39,20 @@ cdef void leave() noexcept nogil:
 
 
 cdef void leave_faulty(int fault) noexcept nogil:
+    hook.counting = True
     decide_error(&hook.store, &hook.verdict, fault)
     count_verdict(&hook.store, &hook.verdict, hook.request.clock)
+    hook.counting = False
     leave()
 
 
 cdef void on_signal(int number) noexcept nogil:
+    if hook.counting:
+        # That page is the damaged file: without it.
+        hook.counting = False
+        hook.store.counters = NULL
+        decide_error(&hook.store, &hook.verdict, hook.verdict.fault)
+        leave()
     if hook.decided:
         if hook.caller.hook >= RCPTCHECK:
             say(&hook.caller, &hook.request, &hook.verdict)
@@ -66,9 +76,11 @@ cdef void guard_descriptors() noexcept nogil:
 
 cdef void guard_signals() noexcept nogil:
     cdef sigaction_t action
-    cdef sigset_t alarms
+    cdef sigset_t handled
     memset(&action, 0, sizeof(action))
     action.sa_handler = on_signal
+    # A fault of memory in its own handler would kill.
+    action.sa_flags = SA_NODEFER
     sigaction(SIGALRM, &action, NULL)
     # A cut file raises SIGBUS where it is read, a damaged one any of these.
     sigaction(SIGBUS, &action, NULL)
@@ -80,10 +92,15 @@ cdef void guard_signals() noexcept nogil:
     # A log reader that is gone, a file size limit: errors to report, not deaths.
     sigaction(SIGPIPE, &action, NULL)
     sigaction(SIGXFSZ, &action, NULL)
-    sigemptyset(&alarms)
-    sigaddset(&alarms, SIGALRM)
-    sigaddset(&alarms, SIGPROF)
-    sigprocmask(SIG_UNBLOCK, &alarms, NULL)
+    # What a parent blocked stays so through exec: the alarm would never come, and the kernel kills for a fault of
+    # memory that is blocked.
+    sigemptyset(&handled)
+    sigaddset(&handled, SIGALRM)
+    sigaddset(&handled, SIGPROF)
+    sigaddset(&handled, SIGBUS)
+    sigaddset(&handled, SIGSEGV)
+    sigaddset(&handled, SIGFPE)
+    sigprocmask(SIG_UNBLOCK, &handled, NULL)
     alarm(LIFE_SECONDS)
 
 

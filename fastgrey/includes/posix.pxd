@@ -53,7 +53,7 @@ cdef extern from "signal.h" nogil:
         sigset_t sa_mask
         int sa_flags
     handler_t SIG_IGN
-    int SIGALRM, SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGPIPE, SIGXFSZ, SIGPROF, SIG_UNBLOCK
+    int SIGALRM, SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGPIPE, SIGXFSZ, SIGPROF, SIG_UNBLOCK, SA_NODEFER
     int sigaction(int number, const sigaction_t *new, sigaction_t *old)
     int sigemptyset(sigset_t *set)
     int sigaddset(sigset_t *set, int number)

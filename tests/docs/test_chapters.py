@@ -40,7 +40,8 @@ def typed(text):
     """The fastgrey commands of a page, in its blocks and in its sentences."""
     lines = [line for block in blocks(text) for line in block.splitlines()]
     lines += re.findall(r"`(fastgrey [^`]*)`", text)
-    return [part.strip() for line in lines for part in line.split("&&") if part.strip().startswith("fastgrey ")]
+    parts = [part.partition(" | ")[0].strip() for line in lines for part in line.split("&&")]
+    return [part for part in parts if part.startswith("fastgrey ")]
 
 
 def anchors(text):

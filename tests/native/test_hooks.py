@@ -136,6 +136,34 @@ def test_half_an_envelope_in_the_environment(store, run_hook, missing):
     assert "are not in the environment" in run_hook(argv=[], env=variables, name="rcptcheck").line
 
 
+@pytest.mark.parametrize(("hook", "status"), [
+    ("checkenv", 111), ("envelope-scanner", 101), ("rcptcheck", 0), ("spp", 0), ("postgrey", 10),
+])
+def test_gigantic_environment(ask, hook, status):
+    """As much as the kernel passes on: 128 KiB for each string."""
+    longest = "x" * 131_000
+    env = {f"V{number}": longest for number in range(8)} | {"TCPREMOTEHOST": longest, "PROTO": longest}
+    said = DEFERRED if hook == "spp" else b""
+    assert ask(hook, env=env, says=said).words == ["defer", "new"]
+    for sender, client in ((longest, "192.0.2.1"), ("a@example.org", longest)):
+        result = ask(hook, sender, client=client, env=env, says=said)
+        assert (result.status, result.words) == (status, ["defer", "error"])
+        assert len(result.line) <= 4096
+        assert result.line.count("\n") == 1
+        assert "x..." in result.line
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_envelope_that_is_no_text(ask, hook):
+    """Nothing of it may end the log line, begin a field there, or reach what is said."""
+    sender = os.fsdecode(b"\xff\x01\x1b[2J a=b\\@\xc3.example")
+    for words in (["defer", "new"], ["defer", "early"]):
+        result = ask(hook, sender, "\u00e9@example.net", says=DEFERRED if hook == "spp" else b"")
+        assert result.words == words
+        assert r" sender=\xff\x01\x1b[2J\x20a=b\x5c@\xc3.example recipient=\xc3\xa9@example.net " in result.line
+        assert result.line.count("\n") == 1
+
+
 # Which hook it is.
 
 @pytest.mark.parametrize("name", [
@@ -256,9 +284,10 @@ def run_rcptcheck(path, sender, env=None, four="pipe", close_two=False):
         if close_two:
             os.close(2)
 
+    variables = {"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1", "SENDER": sender,
+                 "RECIPIENT": "b@example.net", "USE_FD4": "1"} | (env or {})
     done = subprocess.run(["rcptcheck"], executable=HOOK, preexec_fn=arrange, close_fds=False, capture_output=True,
-                          timeout=60, env={"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1", "SENDER": sender,
-                                           "RECIPIENT": "b@example.net", "USE_FD4": "1"} | (env or {}))
+                          timeout=60, env={name: value for name, value in variables.items() if value is not None})
     os.close(writer)
     came = b""
     if four != "gone":
@@ -283,6 +312,13 @@ def test_reply_on_descriptor_4(store, path):
     assert (relayed.status, relayed.came) == (0, b"")
     fault = run_rcptcheck(path, STRANGER, {"TCPREMOTEIP": "nonsense"})
     assert (fault.status, fault.came[:4]) == (100, b"450 ")
+
+
+def test_nothing_is_said_to_who_did_not_ask_for_it(store, path):
+    """Without USE_FD4, descriptor 4 is somebody else's, be it a pipe."""
+    result = run_rcptcheck(path, STRANGER, {"USE_FD4": None})
+    assert (result.status, result.came) == (0, b"")
+    assert "accepted all the same: this hook cannot defer" in result.line
 
 
 @pytest.mark.parametrize("four", ["closed", "gone", "file", "reading"])
@@ -468,10 +504,11 @@ def test_postgrey_takes_client_and_name_from_its_arguments(make_store, config, r
 
 # Signals.
 
-def start(hook, path):
+def start(hook, path, blocked=()):
     """A check of a stranger that waits for a lock somebody else holds."""
     called = call(hook, "held@held.example")
     process = subprocess.Popen([hook, *called["argv"]], executable=HOOK, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, blocked),
                                env=called["env"] | {"FASTGREY_STORE": str(path), "TCPREMOTEIP": "192.0.2.1"})
     while process.poll() is None and not Path(f"/proc/{process.pid}/syscall").read_text().startswith("202 "):
         os.sched_yield()
@@ -494,6 +531,33 @@ def test_signal_in_the_middle(ask, path, pending_path, hook, status, said, numbe
     assert (process.returncode, output) == (status, said)
     assert b"fastgrey: defer error" in line
     assert words in line
+
+
+@pytest.mark.parametrize(("number", "words"), [
+    (signal.SIGALRM, b"in time"), (signal.SIGPROF, b"regular expression"), (signal.SIGBUS, b"damaged or was cut short"),
+    (signal.SIGSEGV, b"damaged or was cut short"), (signal.SIGFPE, b"damaged or was cut short"),
+])
+def test_signal_that_the_parent_blocked(ask, path, pending_path, number, words):
+    ask("checkenv")
+    with write_lock_held(pending_path):
+        process = start("checkenv", path, blocked={number})
+        process.send_signal(number)
+        line = process.communicate(timeout=60)[1]
+    assert process.returncode == 111
+    assert words in line
+
+
+def test_counters_cut_meanwhile(ask, path, pending_path):
+    """The page that counts the fault is itself what is damaged."""
+    ask("checkenv")
+    with write_lock_held(pending_path):
+        process = start("checkenv", path)
+        os.truncate(path / "stats", 0)
+    line = process.communicate(timeout=60)[1]
+    assert process.returncode == 111
+    assert line.startswith(b"fastgrey: defer error ")
+    assert b"damaged or was cut short" in line
+    assert line.count(b"\n") == 1
 
 
 def test_signal_after_the_answer(store, path):
