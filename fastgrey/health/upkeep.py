@@ -74,5 +74,8 @@ def running(place: Place) -> int | None:
 def _daily(place: Place) -> str:
     beside = os.path.join(os.path.dirname(sys.executable), "fastgrey")
     program = beside if os.access(beside, os.X_OK) else "fastgrey"
-    command = shlex.join([program, "compact", "--store", os.path.abspath(place.root)])
+    command = shlex.join([program, "compact", "--if-needed", "--store", os.path.abspath(place.root)])
+    if place.user is not None and place.user.uid != 0:
+        # Who may write to the store could have root write elsewhere.
+        command = f"setpriv --reuid={place.user.uid} --regid={place.user.groups[0]} --clear-groups {command}"
     return f"a line for /etc/cron.d/fastgrey: 17 4 * * * root {command}"

@@ -912,6 +912,8 @@ def test_last_compaction(doctor, make_store, run_fastgrey, path):
     # Where it says nothing, the link tells.
     status.unlink()
     os.utime(path / "current", (now - 8 * 86400, now - 8 * 86400), follow_symlinks=False)
+    assert f" root setpriv --reuid={NOBODY} " in the(doctor("--user", str(NOBODY) + ":0"), "doubt", "last compaction 8d ago",
+                                                     "/etc/cron.d/fastgrey").remedy
     finding = the(doctor(), "doubt", "last compaction 8d ago", "/etc/cron.d/fastgrey")
     minute_to_user, _, command = finding.remedy.partition(": ")[2].partition(" root ")
     assert len(minute_to_user.split()) == 5
