@@ -227,9 +227,9 @@ def test_what_is_not_what_it_should_be_never_comes_into_force(make_store, path, 
 
 LOCK_HOLDER = """
 import os, sys
-from fastgrey import compaction
+from fastgrey import maintenance
 from pathlib import Path
-with compaction._alone(Path(sys.argv[1])):
+with maintenance.alone(Path(sys.argv[1])):
     child = os.fork()
     if not child:
         os.close(1)
