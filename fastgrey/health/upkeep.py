@@ -32,6 +32,13 @@ def leftovers(place: Place) -> Iterator[Finding]:
                     place.run("compact"))
 
 
+def put_aside(place: Place) -> Iterator[Finding]:
+    """Generations that were found damaged when another took their place."""
+    for path in sorted(place.root.glob(f"{directory.ASIDE}*")):
+        yield doubt(f"{path.name} was found damaged and put aside, {bytes_shown(directory.size_on_disk(path))}",
+                    layout.remove(path))
+
+
 def last_run_failed(place: Place) -> Iterator[Finding]:
     """What the last compaction says of itself."""
     last = last_run.read(place.root)
@@ -74,5 +81,5 @@ def running(place: Place) -> int | None:
 def _daily(place: Place) -> str:
     beside = os.path.join(os.path.dirname(sys.executable), "fastgrey")
     program = beside if os.access(beside, os.X_OK) else "fastgrey"
-    command = shlex.join([program, "compact", "--store", os.path.abspath(place.root)])
+    command = shlex.join([program, "compact", "--if-needed", "--store", os.path.abspath(place.root)])
     return f"a line for /etc/cron.d/fastgrey: 17 4 * * * root {command}"
