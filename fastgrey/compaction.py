@@ -3,7 +3,6 @@
 docs/format.md has the states that a store goes through, and what a kill leaves in each.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import _core, directory, last_run, leap, soundness
+from . import _core, directory, last_run, leap, maintenance, soundness
 from ._core import Copy, Store
-from .errors import CompactionError, FastgreyError, RunningError, StoreError, VerificationError
+from .errors import CompactionError, FastgreyError, StoreError, VerificationError
 from .last_run import LastRun
 
 BATCH = 20_000
@@ -27,20 +26,10 @@ SHARE = 0.2
 # Fewer free pages are not worth it, whatever their share.
 FREE_MIN = 256
 VERIFY = ("full", "copy")
+# What to do about a clock that is in doubt.
+TRUST = "set the clock, or if it is right, run: fastgrey compact --trust-clock"
 
 Progress = Callable[[str, int, int], None]
-
-# Descriptors of locks that this process holds. A child would hold on to them after this process has died.
-_locks: set[int] = set()
-
-
-def _forget_locks() -> None:
-    for descriptor in _locks:
-        os.close(descriptor)
-    _locks.clear()
-
-
-os.register_at_fork(after_in_child=_forget_locks)
 
 
 @dataclass
@@ -151,7 +140,7 @@ class Foretold:
     """What a compaction would keep and drop. Sizes are bytes on disk.
 
     strangers: records in the partitions that would be dropped. size: of the generation in force. removed: what would be
-    removed, by name, with its size.
+    removed, by name, with its size. doubt: why it would be refused unless the clock is trusted, else None.
     """
 
     alive: int
@@ -162,25 +151,28 @@ class Foretold:
     size: int
     removed: dict[str, int]
     need: Need
+    doubt: str | None
 
     def as_dict(self) -> dict[str, object]:
         """The same as a dictionary, for JSON."""
         return asdict(self)
 
 
-def foretell(path: str, now: int | None = None) -> Foretold:
-    """What a compaction would do. Writes nothing. StoreError."""
-    moment, root = int(time.time()) if now is None else now, Path(path)
+def foretell(path: str, now: int | None = None, trust_clock: bool = False) -> Foretold:
+    """What compact() would do with the same arguments. Writes nothing. StoreError."""
+    order, root = _order(now, soundness.nothing, "full", None, None, trust_clock), Path(path)
+    moment = order.now
     with directory.open_store(path) as store:
         alive, known = sum(store.alive(moment).values()), sum(store.known().values())
         number, need = directory.current_number(root), _need(root, store, moment)
         parts = _core.partitions_expired(store, moment)
         closed = sum(moment > window["until"] for window in _core.windows(store))
+        doubt = _doubt(store, order)
     # What is left over now, and what is once there is a generation more.
     removed = dict.fromkeys([*_leftovers(root, number), *_leftovers(root, number + 1)])
     return Foretold(alive, known - alive, closed, len(parts), sum(part["records"] for part in parts),
                     directory.size_on_disk(root / directory.generation_name(number)),
-                    {entry.name: directory.size_on_disk(entry) for entry in removed}, need)
+                    {entry.name: directory.size_on_disk(entry) for entry in removed}, need, doubt)
 
 
 def _need(root: Path, store: Store, now: int) -> Need:
@@ -192,7 +184,7 @@ def _need(root: Path, store: Store, now: int) -> Need:
 
 def _run(path: str, order: _Order) -> Summary | Declined:
     root, began, started = Path(path), int(time.time()), time.monotonic()
-    with directory.open_store(path) as store, _alone(root), store._alone():
+    with directory.open_store(path) as store, maintenance.alone(root), store._alone():
         before = last_run.read(root)
         succeeded = before.succeeded if before else None
         last_run.write(root, LastRun("running", began, succeeded=succeeded))
@@ -217,35 +209,14 @@ def _run(path: str, order: _Order) -> Summary | Declined:
     return done
 
 
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold the lock of compaction. The kernel frees it when its holder dies. RunningError, CompactionError."""
-    lock = root / last_run.LOCK
-    try:
-        with directory.shared_files():
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
-    except OSError as error:
-        raise CompactionError(f"cannot lock {lock}: {error.strerror}; run this as root or as the owner of the store, "
-                              "on a file system that can be written to") from None
-    _locks.add(descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            yield
-        finally:
-            # Closing would not do where another thread has just forked and not yet executed.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    except BlockingIOError:
-        raise RunningError(f"another compaction of {root} is running; wait for it") from None
-    finally:
-        _locks.discard(descriptor)
-        os.close(descriptor)
+def _doubt(store: Store, order: _Order) -> str | None:
+    return leap.leapt(store, order.now) if order.guarded else None
 
 
 def _decide(root: Path, store: Store, order: _Order) -> Summary | Declined:
-    doubt = leap.leapt(store, order.now) if order.guarded else None
+    doubt = _doubt(store, order)
     if doubt is not None:
-        raise CompactionError(f"{doubt}; set the clock, or if it is right, run: fastgrey compact --trust-clock")
+        raise CompactionError(f"{doubt}; {TRUST}")
     if order.needed is not None:
         need = _need(root, store, order.now)
         why = need.reason_against(order.needed)

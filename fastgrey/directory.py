@@ -22,6 +22,8 @@ FILES = ("stats", "stats.new", "current", "current.new", "compaction.lock", "com
          "compaction.status.new")
 # What a directory is called while it is removed.
 GONE = ".gone"
+# Where a generation goes that was found damaged when another took its place.
+ASIDE = "damaged."
 
 # LMDB forbids one process to have an environment open twice, so a store opened twice is one object.
 _open_stores: dict[tuple[int, int], Store] = {}
@@ -129,7 +131,7 @@ def make_counters(root: Path, defer_on_error: bool) -> None:
 
 def is_ours(name: str) -> bool:
     """Whether a store may have an entry of this name."""
-    return name in FILES or name.startswith(("passed.", "pending.", "hits.", "damaged."))
+    return name in FILES or name.startswith(("passed.", "pending.", "hits.", ASIDE))
 
 
 def generation_name(number: int) -> str:

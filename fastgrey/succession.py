@@ -12,16 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import _core, directory, policy, settings, soundness, times
-from .compaction import _alone
+from . import _core, directory, maintenance, policy, settings, soundness, times
 from .errors import CompactionError, FastgreyError, StoreError
 from .soundness import Contents, Progress
 
 BATCH = 50_000
 # Seconds between two looks at how far a copy has come.
 PAUSE = 0.1
-# Where a generation goes that was found damaged when another took its place.
-ASIDE = "damaged"
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Loss:
 def alone(root: Path, error: type[FastgreyError]) -> Iterator[None]:
     """Hold the lock of compaction; the error where it cannot be had."""
     try:
-        with _alone(root):
+        with maintenance.alone(root):
             yield
     except CompactionError as refused:
         raise error(str(refused)) from None
@@ -173,7 +170,7 @@ def put_in_force(root: Path, old: int, number: int, whole: bool) -> None:
     swap()
     broken = root / directory.generation_name(old)
     if os.path.lexists(broken):
-        os.replace(broken, root / f"{ASIDE}.{old:06d}")
+        os.replace(broken, root / f"{directory.ASIDE}{old:06d}")
         directory.flush_directory(root)
 
 

@@ -193,8 +193,7 @@ class _Enough(Exception):
 def _leftovers(place: Place, progress: Progress) -> Iterator[Finding]:
     # That a compaction runs is good, and no part of the store.
     yield from (finding for finding in upkeep.leftovers(place) if finding.level != "good")
-    for path in sorted(place.root.glob(f"{succession.ASIDE}.*")):
-        yield doubt(f"{path.name} was found damaged and put aside", layout.remove(path))
+    yield from upkeep.put_aside(place)
     for name in ("current.new", "stats.new"):
         if (path := place.root / name).is_symlink() or path.exists():
             yield doubt(f"{name} is left over of something that was killed", run("rm", str(path)))

@@ -338,6 +338,12 @@ def pages_in_use(Store store) -> tuple[int, int]:
 
 
 def partitions_expired(Store store, int64_t now) -> list[dict[str, int]]:
-    """The partitions of pending that drop_expired would drop at the Unix time now: start, length, records."""
-    horizon = pending_horizon(&store.state)
-    return [part for part in store.partitions() if part["start"] + part["length"] + horizon <= now]
+    """The partitions of pending that drop_expired would drop at the Unix time now, as in store.partitions()."""
+    cdef Partition p
+    found = []
+    # That also reads the settings anew.
+    for part in store.partitions():
+        p.start, p.length = part["start"], part["length"]
+        if partition_expired(&p, now, pending_horizon(&store.state)):
+            found.append(part)
+    return found

@@ -48,7 +48,7 @@ def compact(store: str | None, if_needed: bool, share: float, max_rate: str | No
     """
     path, rate = store_path(store), _rate(max_rate)
     if dry_run:
-        _show_foretold(path, share / 100 if if_needed else None, as_json)
+        _show_foretold(path, share / 100 if if_needed else None, trust_clock, as_json)
         return
     with Bars(as_json) as bars:
         progress = _Records() if as_json else bars
@@ -87,8 +87,8 @@ def _show(done: Summary) -> None:
     ])
 
 
-def _show_foretold(path: str, share: float | None, as_json: bool) -> None:
-    found = compaction.foretell(path)
+def _show_foretold(path: str, share: float | None, trust_clock: bool, as_json: bool) -> None:
+    found = compaction.foretell(path, trust_clock=trust_clock)
     against = found.need.reason_against(share) if share is not None else None
     if as_json:
         click.echo(json.dumps(found.as_dict() | ({} if share is None else {"needed": against is None})))
@@ -101,7 +101,9 @@ def _show_foretold(path: str, share: float | None, as_json: bool) -> None:
         ("size", f"{bytes_shown(found.size)}, {found.need.free:.1%} of its pages free"),
         *((f"{name} to remove", bytes_shown(size)) for name, size in found.removed.items()),
     ])
-    if against is not None:
+    if found.doubt is not None:
+        click.echo(f"{path}: a compaction would be refused: {found.doubt}; {compaction.TRUST}")
+    elif against is not None:
         click.echo(f"{path}: no compaction is needed: {against}")
 
 

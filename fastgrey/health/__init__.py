@@ -31,6 +31,7 @@ LOOKS: tuple[Look, ...] = (
     sharing.access,
     room.file_system,
     upkeep.leftovers,
+    upkeep.put_aside,
     upkeep.last_run_failed,
 )
 # These open the store, each in a process of its own.

@@ -32,6 +32,13 @@ def leftovers(place: Place) -> Iterator[Finding]:
                     place.run("compact"))
 
 
+def put_aside(place: Place) -> Iterator[Finding]:
+    """Generations that were found damaged when another took their place."""
+    for path in sorted(place.root.glob(f"{directory.ASIDE}*")):
+        yield doubt(f"{path.name} was found damaged and put aside, {bytes_shown(directory.size_on_disk(path))}",
+                    layout.remove(path))
+
+
 def last_run_failed(place: Place) -> Iterator[Finding]:
     """What the last compaction says of itself."""
     last = last_run.read(place.root)

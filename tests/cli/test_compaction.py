@@ -144,7 +144,8 @@ def test_only_if_needed(make_store, run_fastgrey, path):
 
 def test_needed_for_free_pages(make_store, run_fastgrey, path):
     make_store(*ONLY_TRIPLETS)
-    earn(path, range(20_000))
+    # Twice as many pages as count at all.
+    earn(path, range(40_000))
     with lmdb.open(str(path / "passed.000001"), max_dbs=8, map_size=1 << 26) as table:
         with table.begin(write=True) as txn:
             txn.drop(table.open_db(b"triplet", txn), delete=False)
@@ -227,9 +228,9 @@ def test_what_is_not_what_it_should_be_never_comes_into_force(make_store, path, 
 
 LOCK_HOLDER = """
 import os, sys
-from fastgrey import compaction
+from fastgrey import maintenance
 from pathlib import Path
-with compaction._alone(Path(sys.argv[1])):
+with maintenance.alone(Path(sys.argv[1])):
     child = os.fork()
     if not child:
         os.close(1)

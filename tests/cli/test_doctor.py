@@ -940,6 +940,13 @@ def test_leftovers(doctor, make_store, path, make):
     assert doctor().status == 0
 
 
+def test_put_aside(doctor, make_store, path):
+    make_store("pending_size=16M")
+    (path / "damaged.000001").mkdir()
+    follow(the(doctor(), "doubt", "damaged.000001 was found damaged and put aside", "rm -r"))
+    assert doctor().status == 0
+
+
 def test_compaction_that_runs(doctor, make_store, path):
     """What it is making is no leftover while its lock is held."""
     make_store("pending_size=16M")

@@ -1,5 +1,5 @@
 /* LD_PRELOAD: system calls that change what is below one directory are counted, and the one with a given number ends the
- * process by SIGKILL or fails. fault_begin() starts it, so a process may get ready first, and fork. */
+ * process by SIGKILL, stops it by SIGSTOP, or fails. fault_begin() starts it, so a process may get ready first, and fork. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,7 +17,7 @@
 static char root[PATH_MAX];
 static int at, error, lasting, count, log_to = -1;
 
-/* error 0: SIGKILL at the call. lasting 1: every later call that takes room fails too; 2: every later call at all. log:
+/* error 0: SIGKILL at the call. error -1: SIGSTOP, and after SIGCONT the call is made. lasting 1: every later call that takes room fails too; 2: every later call at all. log:
  * a descriptor that gets a line for each call, or -1. */
 void fault_begin(const char *directory, int number, int code, int how_long, int log)
 {
@@ -45,8 +45,10 @@ static int hit(const char *call, const char *path, int takes_room)
     }
     if (!at || count < at || (lasting == 1 && !takes_room) || (!lasting && count > at))
         return 0;
-    if (!error)
-        raise(SIGKILL);
+    if (error <= 0) {
+        raise(error ? SIGSTOP : SIGKILL);
+        return 0;
+    }
     errno = error;
     return 1;
 }

@@ -241,3 +241,73 @@ def test_every_call_fails(template, library, place, code, lasting):
         assert_goes_on(store, template, run["earned"])
         shutil.rmtree(store)
     assert refused > 20
+
+
+BETWEEN = """
+import ctypes, os, sys
+from pathlib import Path
+import faulty
+from fastgrey import compaction
+from fastgrey.errors import FastgreyError
+
+store, hook, phase, number = sys.argv[1:]
+catch_up = compaction._Compaction._catch_up
+
+def catch_up_and_earn(self, copy, pace):
+    if phase == "locked":
+        catch_up(self, copy, pace)
+    faulty.earn(hook, store, Path(f"{store}.note"))
+    log = os.open(f"{store}.calls", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    ctypes.CDLL(None).fault_begin(os.fsencode(self.target), int(number), -1, 0, log)
+    if phase == "round":
+        catch_up(self, copy, pace)
+
+compaction._Compaction._catch_up = catch_up_and_earn
+try:
+    print(compaction.compact(store, verify="copy").touched)
+except FastgreyError as error:
+    sys.exit(str(error))
+"""
+
+
+def earn_between(template, library, store, phase, number):
+    """Begin a compaction of a copy of the template in which a hook earns something after the copy was compared: before
+    the rounds, or between the last of them and the locked phase. It is stopped at that call that changes the new
+    generation after that, 0 for none."""
+    shutil.copytree(template, store, symlinks=True)
+    return subprocess.Popen([sys.executable, "-c", BETWEEN, store, HOOK, phase, str(number)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True,
+                            env=os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT / "tests")})
+
+
+@pytest.mark.parametrize("phase", ["round", "locked"])
+def test_what_is_written_meanwhile_is_brought_over_and_compared(template, library, place, phase):
+    whole = place / "whole"
+    said, refused = earn_between(template, library, whole, phase, 0).communicate(timeout=60)
+    # A client that is known already: its domain, its triplet, and the client itself.
+    assert (refused, json.loads(Path(f"{whole}.note").read_text())) == ("", {"earned": True})
+    assert int(said) >= 2
+    assert_whole(whole, template, True, 3)
+    calls = [line.split()[0] for line in Path(f"{whole}.calls").read_text().splitlines()]
+    flush = next(number for number, call in enumerate(calls, 1) if call in ("fsync", "fdatasync"))
+    # The same again: what was brought over is in the file, and not yet flushed and compared.
+    spoiled = place / "spoiled"
+    process = earn_between(template, library, spoiled, phase, flush)
+    deadline = time.monotonic() + 60
+    while not (stopped := os.waitpid(process.pid, os.WNOHANG | os.WUNTRACED)[1]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert os.WIFSTOPPED(stopped)
+    before = tables(template, 2)["triplet"]
+    (earned,) = [key + value for key, value in tables(spoiled, 2)["triplet"].items() if key not in before]
+    data = spoiled / "passed.000003" / "data.mdb"
+    with data.open("r+b") as file:
+        content = file.read()
+        assert earned in content
+        file.seek(0)
+        file.write(content.replace(earned, earned[:-1] + bytes([earned[-1] ^ 1])))
+    os.kill(process.pid, signal.SIGCONT)
+    said, refused = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "not what it was copied from" in refused
+    assert not (spoiled / "passed.000003").exists()
+    assert_whole(spoiled, template, True, 2)

@@ -16,7 +16,7 @@ import pytest
 import aging
 import fastgrey
 from conftest import HOOK, write_lock_held
-from fastgrey import compaction, directory
+from fastgrey import compaction, directory, maintenance
 
 # The shell holds each hook at the gate: small, so that all that is left to do when the gate opens is the hook's own.
 HERD = """
@@ -346,7 +346,7 @@ def test_hooks_give_their_reader_slots_back(make_store, path):
 
 def test_one_compaction_at_a_time(make_store, path, run_fastgrey):
     make_store()
-    with compaction._alone(path):
+    with maintenance.alone(path):
         done = run_fastgrey("compact")
     assert done.returncode == 3
     assert "another compaction" in done.stderr

@@ -15,7 +15,7 @@ import pytest
 
 import fastgrey
 from conftest import FASTGREY, HOOK
-from fastgrey import backup, compaction, directory, policy, rollback, succession, verification
+from fastgrey import backup, compaction, directory, maintenance, policy, rollback, succession, verification
 from fastgrey.errors import FastgreyError
 from fastgrey.health import isolation
 from machine import NOBODY, fill_up, needs_root, open_the_way, small_disk
@@ -229,7 +229,7 @@ def test_without_the_right(store, saved, tmp_path):
 
 
 def test_not_while_a_compaction_runs(store, saved, run_fastgrey):
-    with compaction._alone(store):
+    with maintenance.alone(store):
         for arguments in (["rollback"], ["restore", str(saved)]):
             done = run_fastgrey(*arguments)
             assert (done.returncode, done.stdout) == (1, "")

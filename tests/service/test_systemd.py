@@ -13,7 +13,7 @@ import pytest
 import fastgrey
 import sandbox
 from conftest import FASTGREY, HOOK
-from fastgrey import directory
+from fastgrey import directory, last_run
 from fastgrey.shipped import CHECKOUT
 from machine import NOBODY, needs_root, open_the_way
 
@@ -105,6 +105,11 @@ def test_compaction_in_its_sandbox(sandboxed, path, tmp_path):
         assert check() == ["defer", "early"]
     assert not earlier.exists()
     assert not (path / "passed.000001").exists()
+    program, *words = sandbox.options(COMPACT)["ExecStart"][0].split()
+    assert program == "fastgrey"
+    done = sandboxed(FASTGREY, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no compaction is needed" in done.stdout
     generation = path / "passed.000004"
     assert (generation.stat().st_gid, generation.stat().st_mode & 0o7777) == (GROUP, 0o2770)
     assert generation.stat().st_uid not in (0, NOBODY)
@@ -285,10 +290,14 @@ def test_cron_line(tmp_path, path, make_store):
 
     open_the_way(tmp_path)
     make_store("pending_size=16M", group=1)
-    done = run_as_cron()
-    # What a table prints, cron mails.
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert os.readlink(path / "current") == "passed.000002"
+    # What a killed one left makes the first one needed; the second finds nothing to do.
+    (path / "passed.000002").mkdir()
+    for result in ("done", "declined"):
+        done = run_as_cron()
+        # What a table prints, cron mails.
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert os.readlink(path / "current") == "passed.000002"
+        assert last_run.read(path).result == result
     assert {(made.stat().st_uid, made.stat().st_gid) for made in (path / "passed.000002").iterdir()} == {(NOBODY, 1)}
     (path / "current").unlink()
     done = run_as_cron()

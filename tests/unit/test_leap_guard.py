@@ -1,5 +1,6 @@
 """Before a compaction: a clock that leapt ahead is told from a store in use."""
 
+import json
 import os
 import time
 
@@ -63,6 +64,23 @@ def test_a_store_in_use_that_was_not_compacted_for_long(store, path):
     assert leapt(store, NOW) is None
 
 
+@pytest.mark.parametrize(("hours", "doubted"), [(12, False), (47, False), (48, True)])
+def test_records_that_live_for_a_day_or_two(make_store, path, hours, doubted):
+    """Compacted every night, and seen in the daytime only."""
+    with fastgrey.open(make_store(f"lifetime={hours}h", "retry_window=6h", "pool_window=6h")) as store:
+        os.utime(path / "current", (NOW - 49 * 3600,) * 2, follow_symlinks=False)
+        seen(store, 1, NOW - 49 * 3600)
+        seen(store, 2, NOW)
+        assert (leapt(store, NOW) is not None) == doubted
+
+
+def test_mail_that_began_late(store, path):
+    """Where nothing expires, nothing is in doubt: a store made long before its first mail."""
+    os.utime(path / "current", (NOW - 50 * DAY,) * 2, follow_symlinks=False)
+    seen(store, 1, NOW)
+    assert leapt(store, NOW) is None
+
+
 def test_a_compaction_says_that_the_clock_was_right(store, path):
     seen(store, 1, NOW - 40 * DAY)
     os.utime(path / "current", (NOW - 50 * DAY,) * 2, follow_symlinks=False)
@@ -81,5 +99,16 @@ def test_compact_refuses_such_a_clock(store, path, run_fastgrey, option):
     assert refused.stderr.count("\n") == 1
     assert "fastgrey compact --trust-clock" in refused.stderr
     assert sum(store.known().values()) == known
+    # What a dry run says before.
+    foretold = run_fastgrey("compact", "--dry-run", *option)
+    assert foretold.returncode == 0
+    # All but the moment that the clock says.
+    told = refused.stderr.partition("+0000, ")[2]
+    assert told in foretold.stdout
+    assert "no compaction is needed" not in foretold.stdout
+    doubt = json.loads(run_fastgrey("compact", "--dry-run", "--json", *option).stdout)["doubt"]
+    assert told.startswith(doubt.partition("+0000, ")[2])
+    foretold = run_fastgrey("compact", "--dry-run", "--trust-clock", *option)
+    assert "--trust-clock" not in foretold.stdout
     assert run_fastgrey("compact", "--trust-clock", *option).returncode == 0
     assert sum(store.known().values()) == 0
