@@ -46,6 +46,8 @@ def read(root: Path) -> LastRun | None:
             last = LastRun(**json.loads(file.read(SIZE_MAX)))
     except (OSError, ValueError, TypeError):
         return None
+    if not all(isinstance(time, int) for time in (last.began, last.ended or 0, last.succeeded or 0)):
+        return None
     return replace(last, result="killed") if last.result == "running" and holder(root) is None else last
 
 

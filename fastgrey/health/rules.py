@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-from .. import _core, configuration, policy, times
+from .. import _core, configuration, disk, policy, times
 from ..errors import PolicyError
 from .finding import Finding, Place, doubt, good
 
@@ -22,7 +22,7 @@ def in_force(place: Place, store: _core.Store) -> Iterator[Finding]:
         yield doubt(f"{what} stays in force, because the configuration cannot be applied: {error}",
                     f"mend it, then run: fastgrey apply --config {path}")
         return
-    if (wanted.settings, wanted.rules) == (found.settings, found.rules):
+    if (disk.settled(wanted.settings, place.root), wanted.rules) == (found.settings, found.rules):
         yield good(f"{what} in force is what {path} says, {len(found.rules)} rules")
     else:
         yield doubt(f"{what} in force is older than {path}, which says something else",

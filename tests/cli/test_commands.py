@@ -175,7 +175,7 @@ def test_compact(run_fastgrey, make_store, path):
     size = foretold.pop("size")
     assert size >= 28 << 10
     assert foretold == {"alive": 3, "expired": 2, "windows_closed": 1, "partitions": 1, "strangers": 1, "removed": {},
-                        "need": {"expired": 0.4, "free": 0.0, "leftovers": []}}
+                        "need": {"expired": 0.4, "free": 0.0, "leftovers": []}, "doubt": None}
     assert {file: file.stat().st_mtime_ns for file in files} == before, "a dry run wrote"
     lines = [json.loads(line) for line in run_fastgrey("compact", "--json").stdout.splitlines()]
     assert [line["event"] for line in lines[:-1]] == ["progress"] * (len(lines) - 1)

@@ -104,7 +104,9 @@ def test_running_is_told(make_store, run_fastgrey, path):
     assert last_run.read(path).result == "done"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"result": 1, "x": 2}', b"\xff" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"result": 1, "x": 2}',
+                                     b'{"result": "done", "began": 1, "succeeded": "x"}',
+                                     b'{"result": "failed", "began": null}', b"\xff" * 100_000])
 def test_status_that_cannot_be_read(make_store, run_fastgrey, path, content):
     make_store()
     (path / "compaction.status").write_bytes(content)

@@ -876,6 +876,14 @@ def test_a_policy_that_is_older_than_its_file(doctor, make_store, config, run_fa
     the(doctor(), "good", "policy 2")
 
 
+@pytest.mark.parametrize("size", ["", 'pending_size = "disk"'])
+def test_a_policy_that_goes_by_the_disk(doctor, make_store, config, run_fastgrey, size):
+    make_store()
+    main = config(size)
+    assert run_fastgrey("apply").returncode == 0
+    the(doctor(), "good", "policy 1", f"in force is what {main} says")
+
+
 def test_a_configuration_that_cannot_be_applied(doctor, make_store, config, run_fastgrey):
     make_store()
     main = config('pending_size = "16M"')

@@ -8,12 +8,13 @@ import struct
 import subprocess
 import sys
 
+import lmdb
 import pytest
 
 import fastgrey
 import heads
 from conftest import BIN, write_lock_held
-from fastgrey import compaction, directory, policy
+from fastgrey import compaction, directory, policy, settings, soundness, verification
 from terminal import on_terminal
 
 PAGE = 4096
@@ -222,6 +223,28 @@ def test_while_hooks_promote_and_compactions_run(store, run_fastgrey):
                 whole(run_fastgrey("verify"))
         finally:
             writer.kill()
+
+
+def test_strangers_of_a_flood(store, run_fastgrey, pending_path, monkeypatch):
+    """In several parts of one span; and so many that the look at them ends early, and keeps none of their pages."""
+    with fastgrey.open(store) as opened:
+        opened.configure(list((settings.by_name(opened.head()["settings"]) | {"pending_size": 4 << 20}).values()))
+        for number in range(60_000):
+            verdict = opened.check(client="192.0.2.1", sender=f"a@h{number}.example", recipient="b@example.net")
+            assert verdict.reason == "new"
+            if number % 1000 == 0 and any(partition["part"] for partition in opened.partitions()):
+                break
+        assert any(partition["part"] for partition in opened.partitions())
+    found = json.loads(run_fastgrey("verify", "--json").stdout)
+    assert [finding["what"] for finding in found["findings"] if finding["what"].startswith(pending_path.name)] == [
+        f"{pending_path.name} holds what strangers left"]
+    monkeypatch.setattr(verification, "PENDING_SECONDS", 0)
+    monkeypatch.setattr(soundness, "PAUSE", 0.001)
+    report = verification.verify(str(store))
+    assert report.status == 0
+    assert [finding for finding in report.findings if "nothing wrong in what could be looked at" in finding.what]
+    with lmdb.open(str(pending_path), readonly=True) as table:
+        assert "no active readers" in table.readers()
 
 
 def test_a_held_write_lock_does_not_matter(store, run_fastgrey):

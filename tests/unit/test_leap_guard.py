@@ -7,7 +7,8 @@ import time
 import pytest
 
 import fastgrey
-from fastgrey import compaction
+from fastgrey import compaction, last_run
+from fastgrey.last_run import LastRun
 from fastgrey.leap import leapt
 
 DAY = 86_400
@@ -42,8 +43,9 @@ def test_a_leap(store, path):
     assert "after the last compaction" in reason
     assert "\n" not in reason
     # Checks under the wrong clock make it no better.
-    seen(store, 2, NOW + 365 * DAY)
-    assert leapt(store, NOW + 365 * DAY + 3600) is not None
+    for days in (0, 1, 5, 17):
+        seen(store, 2 + days, NOW + (365 + days) * DAY)
+        assert leapt(store, NOW + (365 + days) * DAY + 3600) is not None
 
 
 @pytest.mark.parametrize(("after", "doubted"), [(LIFETIME, False), (LIFETIME + 1, True)])
@@ -60,7 +62,9 @@ def test_a_store_in_use_that_was_not_compacted_for_long(store, path):
     assert leapt(store, NOW) is not None
     seen(store, 2, NOW)
     assert leapt(store, NOW) is not None
-    seen(store, 3, NOW - 2 * DAY)
+    seen(store, 3, NOW - 17 * DAY)
+    assert leapt(store, NOW) is not None
+    seen(store, 4, NOW - 19 * DAY)
     assert leapt(store, NOW) is None
 
 
@@ -71,6 +75,16 @@ def test_records_that_live_for_a_day_or_two(make_store, path, hours, doubted):
         os.utime(path / "current", (NOW - 49 * 3600,) * 2, follow_symlinks=False)
         seen(store, 1, NOW - 49 * 3600)
         seen(store, 2, NOW)
+        assert (leapt(store, NOW) is not None) == doubted
+
+
+def test_a_compaction_that_was_not_needed_had_no_doubt(store, path):
+    """A small store whose senders come every day; what expired is never enough."""
+    seen(store, 1, NOW - 40 * DAY)
+    seen(store, 2, NOW)
+    os.utime(path / "current", (NOW - 50 * DAY,) * 2, follow_symlinks=False)
+    for days, doubted in ((1, False), (37, True)):
+        last_run.write(path, LastRun("declined", NOW, NOW, succeeded=NOW - days * DAY))
         assert (leapt(store, NOW) is not None) == doubted
 
 
