@@ -32,9 +32,9 @@ def triplets(path):
             for key, value in aging.records(path / (path / "current").readlink())["triplet"].items()}
 
 
-@pytest.mark.parametrize("when", [("copy", 0), ("copy", 1), ("verify", 0), ("verify", 1)])
+@pytest.mark.parametrize("when", [(step, end) for step in ("copy", "compare", "structure") for end in (0, 1)])
 def test_during_a_compaction(known_store, run_fastgrey, run_hook, when):
-    """Before the copy of a record, after it, before and after the comparison: the new generation has what is true."""
+    """Before the copy of a record, after it, before and after the comparison, and the walk: the new generation has what is true."""
     before = triplets(known_store)
     changed = []
 
