@@ -25,6 +25,7 @@ bench: build
 	$(VENV)/bin/python bench/hook.py
 	$(VENV)/bin/python bench/rules.py
 	$(VENV)/bin/python bench/flood.py
+	$(VENV)/bin/python bench/compaction.py
 
 pages: build
 	$(VENV)/bin/fastgrey config describe --markdown >docs/configuration.md

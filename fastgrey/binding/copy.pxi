@@ -250,6 +250,15 @@ cdef class Copy:
         environment_read_end(&self.target.passed)
         return self._check_same(0 if rc == MDB_NOTFOUND else rc)
 
+    cdef int _check_meta(self, MDB_txn *source) except -1:
+        """Compare policy and windows with what the target has by now."""
+        cdef MDB_txn *copied = NULL
+        cdef int rc
+        self._check(environment_read(&self.target.passed, &copied), "read the new generation")
+        rc = meta_compare(&self.store.state, source, &self.target, copied, self.now)
+        environment_read_end(&self.target.passed)
+        return self._check_same(rc)
+
     def finish(self, swap) -> int:
         """Under the write lock of the old generation: bring over what was touched, flush, compare, call swap(), mark
         the old one superseded. The number of records touched since the snapshot."""
@@ -293,6 +302,7 @@ cdef class Copy:
                 self._check(environment_grow(&self.target.passed, 0), "size the new generation")
             self._check(rc, "write the new generation")
             self._check_touched(txn, begun)
+            self._check_meta(txn)
             # Held until the link is flushed: what a hook promotes in the new generation before that, a power cut would
             # take back with the link.
             self._check(environment_write(&self.target.passed, &copy), "lock the new generation")

@@ -248,6 +248,48 @@ cdef int copy_windows(StoreState *s, MDB_txn *source, StoreState *target, MDB_tx
     return 0 if rc == MDB_NOTFOUND else rc
 
 
+cdef int value_compare(StoreState *target, MDB_txn *copied, MDB_val *key, const MDB_val *value) noexcept nogil:
+    """MDB_INVALID where meta of the target has not this value."""
+    cdef MDB_val other
+    cdef int rc = mdb_get(copied, target.meta, key, &other)
+    if rc != 0:
+        return MDB_INVALID if rc == MDB_NOTFOUND else rc
+    if other.mv_size != value.mv_size or memcmp(other.mv_data, value.mv_data, value.mv_size) != 0:
+        return MDB_INVALID
+    return 0
+
+
+cdef int meta_compare(StoreState *s, MDB_txn *source, StoreState *target, MDB_txn *copied, int64_t now) noexcept nogil:
+    """MDB_INVALID where the target has not the source's policy and open windows, or more than these and its head."""
+    cdef MDB_cursor *cursor = NULL
+    cdef MDB_val key, value
+    cdef MDB_stat stat
+    cdef Window w
+    cdef size_t expected = 1
+    cdef int rc
+    policy_key(&key)
+    rc = mdb_get(source, s.meta, &key, &value)
+    if rc == 0:
+        expected += 1
+        rc = value_compare(target, copied, &key, &value)
+    if rc == 0 or rc == MDB_NOTFOUND:
+        rc = mdb_cursor_open(source, s.meta, &cursor)
+    if rc != 0:
+        return rc
+    rc = window_first(cursor, &key, &value)
+    while rc == 0 and is_window(&key, &value):
+        memcpy(&w, value.mv_data, sizeof(Window))
+        if now <= w.until:
+            expected += 1
+            rc = value_compare(target, copied, &key, &value)
+        if rc == 0:
+            rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
+    mdb_cursor_close(cursor)
+    if rc == 0 or rc == MDB_NOTFOUND:
+        rc = mdb_stat(copied, target.meta, &stat)
+    return MDB_INVALID if rc == 0 and stat.ms_entries != expected else rc
+
+
 cdef int head_put(StoreState *s, MDB_txn *txn, Head *head) noexcept nogil:
     cdef MDB_val key, value
     head_key(&key)

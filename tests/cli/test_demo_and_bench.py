@@ -47,3 +47,11 @@ def test_bench_of_floods():
         assert re.search(rf"^{name} +\d\.\d{{3}} +\d\.\d{{3}}-\d\.\d{{3}}$", report, re.M), report
     for part in ("40000 strangers in a row", "none not recorded", "of at most 4.0 MiB", "durable commits"):
         assert part in report
+
+
+def test_bench_of_compactions():
+    report = run("bench/compaction.py", "--rounds", "2", "--known", "4000", "--promotions", "30")
+    for name in ("compaction, --verify copy", "compaction, --verify full"):
+        assert re.search(rf"^{name} +\d+\.\d\d +\d+\.\d\d-\d+\.\d\d ", report, re.M), report
+    for part in ("bytes with 4000 entries", "bytes with 2000 after", "peak memory: ", "the write lock was held for"):
+        assert part in report

@@ -280,8 +280,9 @@ def earn_between(template, library, store, phase, number):
                             env=os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT / "tests")})
 
 
-@pytest.mark.parametrize("phase", ["round", "locked"])
-def test_what_is_written_meanwhile_is_brought_over_and_compared(template, library, place, phase):
+@pytest.mark.parametrize(("phase", "part"), [("round", "triplet"), ("locked", "triplet"), ("locked", "window"),
+                                             ("locked", "policy")])
+def test_what_is_written_meanwhile_is_brought_over_and_compared(template, library, place, phase, part):
     whole = place / "whole"
     said, refused = earn_between(template, library, whole, phase, 0).communicate(timeout=60)
     # A client that is known already: its domain, its triplet, and the client itself.
@@ -297,14 +298,18 @@ def test_what_is_written_meanwhile_is_brought_over_and_compared(template, librar
     while not (stopped := os.waitpid(process.pid, os.WNOHANG | os.WUNTRACED)[1]) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert os.WIFSTOPPED(stopped)
-    before = tables(template, 2)["triplet"]
-    (earned,) = [key + value for key, value in tables(spoiled, 2)["triplet"].items() if key not in before]
+    before, now = tables(template, 2), tables(spoiled, 2)
+    entries = {"triplet": [key for key in now["triplet"] if key not in before["triplet"]], "policy": [b"policy"],
+               "window": [key for key, value in now["meta"].items() if key.startswith(b"window.")
+                          and struct.unpack_from("=Qq", value)[1] > time.time()]}
+    (key,) = entries[part]
+    entry = key + now["triplet" if part == "triplet" else "meta"][key]
     data = spoiled / "passed.000003" / "data.mdb"
     with data.open("r+b") as file:
         content = file.read()
-        assert earned in content
+        assert entry in content
         file.seek(0)
-        file.write(content.replace(earned, earned[:-1] + bytes([earned[-1] ^ 1])))
+        file.write(content.replace(entry, entry[:-1] + bytes([entry[-1] ^ 1])))
     os.kill(process.pid, signal.SIGCONT)
     said, refused = process.communicate(timeout=60)
     assert process.returncode == 1
