@@ -34,7 +34,7 @@ def triplets(path):
 
 @pytest.mark.parametrize("when", [(step, end) for step in ("copy", "compare", "structure") for end in (0, 1)])
 def test_during_a_compaction(known_store, run_fastgrey, run_hook, when):
-    """Before the copy of a record, after it, before and after the comparison, and the walk: the new generation has what is true."""
+    """Before and after the copy of a record, the comparison and the walk: the new generation has what is true."""
     before = triplets(known_store)
     changed = []
 
