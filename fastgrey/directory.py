@@ -179,6 +179,17 @@ def swap(root: Path, name: str) -> None:
     flush_directory(root)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a file of a store, flushed, in place of what is there: by way of NAME.new, so that it is whole at any moment.
+    The name itself is not flushed. OSError."""
+    new = path.with_name(f"{path.name}.new")
+    with shared_files(), new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+
+
 def flush_directory(path: Path) -> None:
     """Flush the names in a directory."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -6,7 +6,6 @@ on.
 
 import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -53,13 +52,8 @@ def read(root: Path) -> LastRun | None:
 
 def write(root: Path, last: LastRun) -> None:
     """Put it into the store, in place of what was there. What keeps it from being written is passed over in silence."""
-    new = root / f"{NAME}.new"
     with contextlib.suppress(OSError):
-        with directory.shared_files(), new.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(last.facts()) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, root / NAME)
+        directory.replace_text(root / NAME, json.dumps(last.facts()) + "\n")
 
 
 def holder(root: Path) -> int | None:

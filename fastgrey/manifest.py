@@ -104,10 +104,5 @@ def read(generation: Path) -> Manifest | None:
 
 def write(generation: Path, manifest: Manifest) -> None:
     """Put the manifest into the directory of its generation, durably and in place of another. OSError."""
-    new = generation / f"{NAME}.new"
-    with directory.shared_files(), new.open("w", encoding="ascii") as file:
-        file.write(manifest.text())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, generation / NAME)
+    directory.replace_text(generation / NAME, manifest.text())
     directory.flush_directory(generation)
