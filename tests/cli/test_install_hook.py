@@ -487,12 +487,16 @@ main.main()
 
 
 @pytest.fixture
-def as_nobody(qmail, path):
-    """Run install-hook as an ordinary user, who need not have a way to the interpreter."""
+def as_nobody(qmail, path, tmp_path):
+    """Run install-hook as an ordinary user, who need not have a way to the interpreter nor to what is beside it."""
+    found = tmp_path / "found"
+    found.mkdir()
+    shutil.copy(HOOK, found)
+    environment = os.environ | {"PATH": f"{found}:{os.environ['PATH']}"}
 
     def run(*arguments):
         done = subprocess.run([sys.executable, "-c", AS_NOBODY, "install-hook", *arguments, "--qmail", qmail, "--store",
-                               path, "--user", "nobody", "--group", str(GROUP)], capture_output=True, text=True)
+                               path, "--user", "nobody", "--group", str(GROUP)], capture_output=True, text=True, env=environment)
         assert "Traceback" not in done.stderr
         return SimpleNamespace(status=done.returncode, text=done.stdout, error=done.stderr)
 
