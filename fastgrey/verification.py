@@ -16,8 +16,8 @@ from .health import layout, upkeep
 from .health.finding import Finding, Place, Trouble, doubt, good, run, wrong
 from .soundness import Contents, Progress
 
-# A compaction may take a generation away while it is looked at.
-TRIES = 3
+# Compactions, however fast they follow each other, may take a generation away while it is looked at.
+TRIES = 10
 # Strangers are worth no longer look: while it lasts, pages of partitions that are dropped are not free.
 PENDING_SECONDS = 10
 
@@ -111,10 +111,13 @@ def _before(place: Place, progress: Progress) -> Iterator[Finding]:
         return
     found = succession.healthy(path, number, progress)
     if isinstance(found, Contents):
-        yield good(f"{path.name} is there to go back to: {sum(found.manifest.records.values())} known records")
-        yield from _manifest(path)
+        findings = [good(f"{path.name} is there to go back to: {sum(found.manifest.records.values())} known records"),
+                    *_manifest(path)]
     else:
-        yield doubt(f"{path.name}, which is kept to go back to, is damaged: {found}", place.run("compact"))
+        findings = [doubt(f"{path.name}, which is kept to go back to, is damaged: {found}", place.run("compact"))]
+    # What a compaction took away under this look was not damaged, and is not kept any more.
+    if path.exists():
+        yield from findings
 
 
 def _manifest(generation: Path) -> Iterator[Finding]:
@@ -191,12 +194,15 @@ class _Enough(Exception):
 
 
 def _leftovers(place: Place, progress: Progress) -> Iterator[Finding]:
-    # That a compaction runs is good, and no part of the store.
-    yield from (finding for finding in upkeep.leftovers(place) if finding.level != "good")
     yield from upkeep.put_aside(place)
+    # That a compaction runs is good, and no part of the store.
+    findings = [finding for finding in upkeep.leftovers(place) if finding.level != "good"]
     for name in ("current.new", "stats.new"):
         if (path := place.root / name).is_symlink() or path.exists():
-            yield doubt(f"{name} is left over of something that was killed", run("rm", str(path)))
+            findings.append(doubt(f"{name} is left over of something that was killed", run("rm", str(path))))
+    # One that began under this look is at work on what was found, and takes away itself what was left by another.
+    if upkeep.running(place) is None:
+        yield from findings
 
 
 def _go_back(place: Place, number: int) -> str:
