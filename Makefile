@@ -1,9 +1,11 @@
 # make demo   the main job, shown            make test   all tests
 # make build  .venv with fastgrey and qmail-checkenv
 # make bench  a first benchmark of the hook  make clean  all of the above undone
+# make torture EFFORT=20   the tests that try at random, kill and fuzz, twenty times as long; ONLY=kill some of them
 # make pages  the documents that follow from the code: docs/configuration.md, docs/man/
 
 PYTHON ?= python3.11
+EFFORT ?= 20
 VENV = .venv
 PACKAGES = gcc libc6-dev binutils pkg-config liblmdb-dev libxxhash-dev python3-dev python3-venv
 # Debian has two of tcpserver, which exclude each other; a mail server keeps the one it has.
@@ -11,7 +13,7 @@ TEST_PACKAGES = daemontools groff man-db mandoc patch runit s6 swaks systemd $(i
 SOURCES = pyproject.toml setup.py $(shell find fastgrey -name '*.py' -o -name '*.pyx' -o -name '*.px[di]')
 PIP = $(VENV)/bin/pip --disable-pip-version-check install --quiet
 
-.PHONY: build demo test bench pages packages test-packages clean
+.PHONY: build demo test torture bench pages packages test-packages clean
 
 build: $(VENV)/built
 
@@ -20,6 +22,11 @@ demo: build
 
 test: build test-packages $(VENV)/test-tools
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+torture: build test-packages $(VENV)/test-tools
+	rm -f build/tried.jsonl && mkdir -p build
+	FASTGREY_EFFORT=$(EFFORT) FASTGREY_TRIED=$(CURDIR)/build/tried.jsonl \
+		$(VENV)/bin/python -m pytest -m torture $(if $(ONLY),-k '$(ONLY)') $(PYTEST_ARGS)
 
 bench: build
 	$(VENV)/bin/python bench/hook.py
