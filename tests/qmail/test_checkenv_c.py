@@ -230,6 +230,17 @@ def test_hang(driver, call, program, tmp_path, action, options):
     assert done.state["children"] == "none"
 
 
+@pytest.mark.parametrize(("action", "reply"), [("accept", ACCEPTED), ("defer", UNCHECKED)])
+def test_a_hang_is_waited_for_once_a_session(driver, call, program, tmp_path, action, reply):
+    checker = program(f"echo >> {tmp_path}/runs; exec sleep 50")
+    done = call(driver, checker, "-n", "100", env={"CHECKENV_TIMEOUT": "1", "CHECKENV_ON_ERROR": action})
+    assert (tmp_path / "runs").read_text() == "\n"
+    assert done.replies == [reply] * 100
+    assert " was killed after 1 s; " in done.log[0]
+    assert len(done.log) == 100
+    assert all(" was not run, it hung for another recipient of this session; " in line for line in done.log[1:])
+
+
 def test_ten_seconds_unless_told(plain, call, program):
     assert_fault(call(plain, program("sleep 50")), "accept", "was killed after 10 s")
 
