@@ -417,7 +417,7 @@ exec "$@"
 
 
 @needs_root
-@pytest.mark.parametrize("group", ["greylist", "root"])
+@pytest.mark.parametrize("group", ["hookgroup", "root"])
 def test_remedy_lets_a_user_into_the_group(tmp_path, path, run_hook, hook, group):
     """On a copy of /etc that only this test sees: usermod changes the machine."""
     open_the_way(tmp_path)
@@ -430,7 +430,7 @@ def test_remedy_lets_a_user_into_the_group(tmp_path, path, run_hook, hook, group
         fastgrey doctor --store {path} --user hookuser --hook {hook} --json >&2
         fastgrey doctor --store {path} --user hookuser:nogroup --hook {hook} | grep ^wrong
     """
-    done = subprocess.run(["unshare", "-m", "sh", "-c", IN_OWN_ETC, "sh", tmp_path / "etc", "greylist",
+    done = subprocess.run(["unshare", "-m", "sh", "-c", IN_OWN_ETC, "sh", tmp_path / "etc", "hookgroup",
                            "sh", "-c", script], capture_output=True, text=True, timeout=120,
                           env={"PATH": f"{BIN}:{os.environ['PATH']}"})
     if done.returncode and "unshare" in done.stderr:
@@ -438,7 +438,7 @@ def test_remedy_lets_a_user_into_the_group(tmp_path, path, run_hook, hook, group
     assert done.returncode == 0, done.stderr
     before, alone = done.stdout.split("\nwrong", 1)
     finding = the(SimpleNamespace(findings=[SimpleNamespace(**one) for one in json.loads(before)["findings"]]), "wrong")
-    assert finding.remedy == ("run: usermod -aG greylist hookuser" if group == "greylist" else
+    assert finding.remedy == ("run: usermod -aG hookgroup hookuser" if group == "hookgroup" else
                               f"run: groupadd -f fastgrey && usermod -aG fastgrey hookuser && chgrp -R fastgrey {path}")
     after = json.loads(done.stderr[done.stderr.index("{"):])
     assert after["status"] == 0
