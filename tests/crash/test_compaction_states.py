@@ -130,7 +130,7 @@ def assert_whole(store, template, earned, number=None):
         assert found["meta"].pop(name) == before["meta"][name]
     assert found["meta"].pop(b"policy") == before["meta"][b"policy"]
     # Secret and settings.
-    assert found["meta"].pop(b"head")[72:] == before["meta"][b"head"][72:]
+    assert found["meta"].pop(b"head")[72:512] == before["meta"][b"head"][72:512]
     assert found["meta"] == {}
 
 
