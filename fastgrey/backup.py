@@ -166,8 +166,8 @@ def _into(root: Path, source: BinaryIO, name: str, told: Manifest, progress: Pro
         found = _fill(target, source, name, told, progress)
         policy_number = succession.next_policy(now if isinstance(now, Contents) else None, found)
         whole = isinstance(now, Contents)
-        succession.prepare_hits(root, policy_number, found, goes if whole else None, target)
         succession.adopt(target, number, policy_number)
+        succession.prepare_hits(root, policy_number, found, goes if whole else None, target)
         succession.put_in_force(root, left, number, whole)
     lost = succession.loss(goes, target, progress) if whole else None
     succession.settle(root, left, number, policy_number, whole)
@@ -294,7 +294,7 @@ def _sum(file: BinaryIO, size: int, progress: Progress) -> str:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return directory.content(path)
     except FileNotFoundError:
         return b""
 

@@ -6,9 +6,10 @@ docs/format.md names every file. The order of the steps below is what makes a ki
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import disk, settings as settings_
@@ -49,6 +50,7 @@ def open_store(path: str | os.PathLike[str] | None = None) -> Store:
     if store is not None and store.is_open:
         store._share()
         return store
+    refuse_other_than_file(Path(name) / "current" / "data.mdb")
     store = _open_stores[key] = Store(name)
     return store
 
@@ -188,6 +190,20 @@ def replace_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(new, path)
+
+
+def content(path: Path, most: int = 1 << 24) -> bytes:
+    """The first bytes, so many at most, of a small file of a store. What stands in its place keeps nobody waiting: a
+    pipe that nobody writes to is empty. OSError."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        return file.read(most)
+
+
+def refuse_other_than_file(path: Path) -> None:
+    """StoreError where something else stands in place of a data file: LMDB would wait for a pipe for ever."""
+    with suppress(OSError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise StoreError(f"{path} is no file; ask: fastgrey doctor")
 
 
 def flush_directory(path: Path) -> None:

@@ -41,8 +41,7 @@ class LastRun:
 def read(root: Path) -> LastRun | None:
     """What the last compaction says; None where there was none, or its file cannot be read or understood."""
     try:
-        with (root / NAME).open("rb") as file:
-            last = LastRun(**json.loads(file.read(SIZE_MAX)))
+        last = LastRun(**json.loads(directory.content(root / NAME, SIZE_MAX)))
     except (OSError, ValueError, TypeError):
         return None
     if not all(isinstance(time, int) for time in (last.began, last.ended or 0, last.succeeded or 0)):

@@ -15,15 +15,18 @@ from .errors import StoreError
 from .rules import LISTS, NUMBERS, Rule
 
 MAGIC = b"fgpolicy"
-VERSION = 1
+VERSION = 2
 HEAD = struct.Struct("=8sIIQqQ3QII6I")
 SLOT = struct.Struct("=II")
-ENTRY = struct.Struct("=IHBx4I")
-PATTERN = struct.Struct("=IIHHBBBxI")
+ENTRY = struct.Struct("=IHBx4II")
+ACTIONS = struct.Struct("=4I")
+PATTERN = struct.Struct("=IIHHBBBxII")
 RULE = struct.Struct("=IHBxII")
 FILE = struct.Struct("=II")
 HIT = struct.Struct("=Q")
 INLINE = "inline."
+# What reading a damaged record may raise.
+UNREADABLE = (ValueError, IndexError, OverflowError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,12 @@ def _assemble(entries: dict[tuple[int, bytes], list[int]], patterns: list[tuple[
     parts = [SLOT.pack(*slot) for slot in slots]
     for (kind, text), found in entries.items():
         place, size = texts.add(text)
-        parts.append(ENTRY.pack(base + place, size, kind, *found))
+        parts.append(ENTRY.pack(base + place, size, kind, *found,
+                                _core.sum_entry(kind, text, ACTIONS.pack(*found))))
     for action, is_regex, subject, text, literal, number in patterns:
         (place, size), (literal_place, literal_size) = texts.add(text), texts.add(literal)
-        parts.append(PATTERN.pack(base + place, base + literal_place, size, literal_size, subject, action, is_regex,
-                                  number))
+        row = (base + place, base + literal_place, size, literal_size, subject, action, is_regex, number)
+        parts.append(PATTERN.pack(*row, _core.sum_pattern(PATTERN.pack(*row, 0), text, literal)))
     parts += [RULE.pack(base + place, size, number, file, line) for (place, size), number, file, line in rows]
     for name in names:
         place, size = texts.add(name)
@@ -148,7 +152,7 @@ def _slots(entries: dict[tuple[int, bytes], list[int]]) -> list[tuple[int, int]]
 
 
 def decode(record: bytes) -> tuple[int, int, tuple[Rule, ...], tuple[str, ...]]:
-    """Number, time of applying, rules and files of a compiled record; ValueError where it is none."""
+    """Number, time of applying, rules and files of a compiled record; UNREADABLE where it is none."""
     if len(record) < HEAD.size or not record.startswith(MAGIC):
         raise ValueError("this is no policy")
     fields = HEAD.unpack_from(record)
@@ -168,6 +172,22 @@ def decode(record: bytes) -> tuple[int, int, tuple[Rule, ...], tuple[str, ...]]:
     return fields[3], fields[4], found, files
 
 
+def damaged(record: bytes) -> int:
+    """How many entries and patterns of a compiled record, which decode can read, are not what was compiled: a check
+    that meets one of them ends as error."""
+    counts = HEAD.unpack_from(record)[11:14]
+    start = HEAD.size + counts[0] * SLOT.size
+    end = start + counts[1] * ENTRY.size
+    entries = ENTRY.iter_unpack(record[start:end])
+    places = range(end, end + counts[2] * PATTERN.size, PATTERN.size)
+    number: int = sum(told != _core.sum_entry(kind, record[place:place + size], ACTIONS.pack(*found))
+                 for place, size, kind, *found, told in entries)
+    for row in (record[place:place + PATTERN.size] for place in places):
+        place, literal, size, literal_size, *_, told = PATTERN.unpack(row)
+        number += told != _core.sum_pattern(row, record[place:place + size], record[literal:literal + literal_size])
+    return number
+
+
 def in_force(store: _core.Store) -> Policy:
     """The policy of a store, with the hits of its rules."""
     record, slots = store.policy()
@@ -176,10 +196,20 @@ def in_force(store: _core.Store) -> Policy:
         return Policy(values)
     try:
         number, applied, found, files = decode(record)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise StoreError(f"cannot read the policy of {store.path}: {error}; put one in force with: fastgrey apply"
                          ) from None
     return Policy(values, found, files, number, applied, read_hits(store.path, number, len(found)))
+
+
+def in_force_or_damaged(store: _core.Store) -> tuple[Policy, bool]:
+    """The policy of a store as far as it can be read, and whether it is damaged: then putting the same in force once
+    more mends it."""
+    record, slots = store.policy()
+    try:
+        return in_force(store), record is not None and damaged(record) > 0
+    except StoreError:
+        return Policy(settings_.by_name(slots), number=store.head()["policy"]), True
 
 
 def change(store: _core.Store, what: str, assignment: str = "NAME=VALUE") -> str:
@@ -191,7 +221,7 @@ def change(store: _core.Store, what: str, assignment: str = "NAME=VALUE") -> str
 def apply(store: _core.Store, policy: Policy) -> int:
     """Put a policy in force, durably and all at once; its number. Raises PolicyError, StoreError."""
     root = Path(store.path)
-    kept = carried(in_force(store), policy.rules)
+    kept = carried(in_force_or_damaged(store)[0], policy.rules)
     try:
         values = disk.settled(policy.settings, root)
         number = store.configure([values[name] for name in settings_.BY_NAME], policy.record,
@@ -239,7 +269,7 @@ def hits_path(root: Path, number: int) -> Path:
 def read_hits(path: str, number: int, size: int) -> tuple[int, ...]:
     """Of so many rules of the policy with this number; 0 where none can be read."""
     try:
-        content = hits_path(Path(path), number).read_bytes()
+        content = directory.content(hits_path(Path(path), number), HIT.size * size)
     except OSError:
         content = b""
     found = [count for (count,) in HIT.iter_unpack(content[:len(content) // HIT.size * HIT.size])]

@@ -90,6 +90,7 @@ def structure(data: Path, progress: Progress = nothing) -> list[str]:
 @contextmanager
 def pinned(generation: Path) -> Iterator[None]:
     """Keep the pages of a generation, as it is now or later, from being used anew while hooks write. StoreError."""
+    directory.refuse_other_than_file(generation / "data.mdb")
     reading, writing = os.pipe()
 
     def hold() -> Iterator[None]:
@@ -240,9 +241,12 @@ def _head_problems(facts: Facts, record: bytes | None) -> Iterator[str]:
         return
     try:
         number, _, rules, _ = policy.decode(record)
-    except (ValueError, IndexError, OverflowError):
+        damaged = policy.damaged(record)
+    except policy.UNREADABLE:
         yield "the policy cannot be read"
         return
+    if damaged:
+        yield f"{damaged} rules of the policy are not what was compiled"
     if (number, len(rules)) != (facts.policy, facts.rules):
         yield (f"the policy is number {number} with {len(rules)} rules, and the head says {facts.policy} with "
                f"{facts.rules}")

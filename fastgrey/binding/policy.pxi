@@ -14,6 +14,21 @@ def hash_entry(int kind, bytes text) -> int:
     return entry_hash(kind, <const char *>text, len(text))
 
 
+def sum_entry(int kind, bytes text, bytes rules) -> int:
+    """The checksum of an entry; rules: its four numbers, packed."""
+    if len(rules) != RULE_ACTIONS * sizeof(uint32_t):
+        raise ValueError("an entry has four rules")
+    return entry_sum(entry_hash(kind, <const char *>text, len(text)), <const char *>rules)
+
+
+def sum_pattern(bytes row, bytes text, bytes literal) -> int:
+    """The checksum of a pattern; row: the pattern itself, packed."""
+    if len(row) != sizeof(PolicyPattern):
+        raise ValueError("a pattern has another size")
+    return pattern_sum(<const PolicyPattern *><const char *>row, span(<const char *>text, len(text)),
+                       span(<const char *>literal, len(literal)))
+
+
 def regex_fault(bytes pattern) -> str | None:
     """What the C library has against a POSIX extended regular expression; None where it compiles."""
     cdef regex_t compiled

@@ -37,9 +37,10 @@ def apply(config: str | None, store: str | None, dry_run: bool, as_json: bool) -
     for doubt in configuration.doubts(loaded):
         click.echo(f"fastgrey: {doubt}", err=True)
     with directory.open_store(store_path(store)) as opened:
-        before = policy.in_force(opened)
+        before, damaged = policy.in_force_or_damaged(opened)
         after = replace(loaded.policy, settings=disk.settled(loaded.policy.settings, opened.path))
         changed = (before.settings, before.rules, before.files) != (after.settings, after.rules, after.files)
+        changed = changed or damaged
         number = before.number
         if (changed or not number) and not dry_run:
             # The one that was compiled when it was checked.

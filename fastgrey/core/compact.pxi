@@ -292,6 +292,7 @@ cdef int meta_compare(StoreState *s, MDB_txn *source, StoreState *target, MDB_tx
 
 cdef int head_put(StoreState *s, MDB_txn *txn, Head *head) noexcept nogil:
     cdef MDB_val key, value
+    head.sum = head_sum(head)
     head_key(&key)
     value.mv_data = head
     value.mv_size = sizeof(Head)

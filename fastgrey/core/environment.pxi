@@ -8,6 +8,13 @@ cdef struct Environment:
     bint writable
 
 
+ctypedef void (*AssertionHandler)(MDB_env *env, const char *text) noexcept nogil
+
+# What LMDB calls where a damaged page breaks one of its assertions. NULL: it says so on standard error and aborts. The
+# executable sets it, for there is one log line a check.
+cdef AssertionHandler on_broken_assertion
+
+
 cdef void environment_leave(Environment *e) noexcept nogil:
     """Give the reader slot back. All that is left to do for a process that ends without closing."""
     if e.reader != NULL:
@@ -31,6 +38,8 @@ cdef int environment_open(Environment *e, const char *path, unsigned int flags, 
         rc = mdb_env_set_maxreaders(e.env, READERS)
     if rc == 0:
         rc = mdb_env_set_maxdbs(e.env, tables)
+    if rc == 0 and on_broken_assertion != NULL:
+        rc = mdb_env_set_assert(e.env, on_broken_assertion)
     if rc == 0:
         # The group shares what LMDB may have to create, whatever mask the mail server gave the hook.
         mask = umask(SHARED_MASK)

@@ -4,7 +4,7 @@ cdef enum:
     FORMAT_VERSION = 2
     BYTE_ORDER_MARK = 0x01020304
     SETTINGS = 16
-    SETTINGS_SPARE = 16
+    SETTINGS_SPARE = 15
 
 # In the order of fastgrey/settings.py, which has names, ranges and defaults. Durations are seconds.
 cdef packed struct Settings:
@@ -45,6 +45,8 @@ cdef packed struct Head:
     int64_t windows_until
     unsigned char secret[SECRET_SIZE]
     Settings settings
+    # Of all before it: a bit that turned in the secret would make every sender a stranger, unnoticed.
+    uint64_t sum
 
 
 cdef void meta_key(MDB_val *key, const char *name) noexcept nogil:
@@ -60,6 +62,10 @@ cdef void policy_key(MDB_val *key) noexcept nogil:
     meta_key(key, b"policy")
 
 
+cdef uint64_t head_sum(const Head *head) noexcept nogil:
+    return XXH3_128bits(head, sizeof(Head) - sizeof(uint64_t)).low64
+
+
 cdef int head_check(const MDB_val *value) noexcept nogil:
     """A fault where the record is no head that this program can use."""
     cdef const Head *head = <const Head *>value.mv_data
@@ -67,6 +73,6 @@ cdef int head_check(const MDB_val *value) noexcept nogil:
         return NOT_A_STORE
     if head.version != FORMAT_VERSION:
         return OTHER_VERSION
-    if value.mv_size != sizeof(Head) or head.order != BYTE_ORDER_MARK:
+    if value.mv_size != sizeof(Head) or head.order != BYTE_ORDER_MARK or head.sum != head_sum(head):
         return NOT_A_STORE
     return NO_FAULT

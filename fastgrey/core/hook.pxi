@@ -65,6 +65,10 @@ cdef void on_signal(int number) noexcept nogil:
     leave_faulty(TOO_SLOW if number == SIGALRM else DAMAGED)
 
 
+cdef void on_assertion(MDB_env *env, const char *text) noexcept nogil:
+    on_signal(SIGABRT)
+
+
 cdef void guard_descriptors() noexcept nogil:
     """Where standard error is closed, the next file opened would take its number, and the log line end in a table."""
     cdef int fd = 0
@@ -77,6 +81,8 @@ cdef void guard_descriptors() noexcept nogil:
 cdef void guard_signals() noexcept nogil:
     cdef sigaction_t action
     cdef sigset_t handled
+    global on_broken_assertion
+    on_broken_assertion = on_assertion
     memset(&action, 0, sizeof(action))
     action.sa_handler = on_signal
     # A fault of memory in its own handler would kill.

@@ -25,12 +25,15 @@ cdef enum EntryKind:
     RULE_KINDS_OF_ADDRESS = 3
 
 cdef enum:
-    POLICY_VERSION = 1
+    POLICY_VERSION = 2
     # Bit sets of lists, in the order of fastgrey/rules.py.
     LISTS_OF_CLIENTS = 0x09
     LISTS_OF_SENDERS = 0x12
     LISTS_OF_RECIPIENTS = 0xE4
     LIST_OPT_IN = 0x80
+
+    # In place of a rule: the entry that has it is not what was compiled.
+    RULE_DAMAGED = 0xFFFFFFFF
 
 
 cdef packed struct PolicyHead:
@@ -65,6 +68,7 @@ cdef packed struct PolicyEntry:
     uint8_t spare
     # Index in rules, plus 1, by action; 0 is none.
     uint32_t rule[RULE_ACTIONS]
+    uint32_t sum
 
 cdef packed struct PolicyPattern:
     uint32_t text
@@ -77,6 +81,7 @@ cdef packed struct PolicyPattern:
     uint8_t is_regex
     uint8_t spare
     uint32_t rule
+    uint32_t sum
 
 cdef packed struct PolicyRule:
     uint32_t text
@@ -136,7 +141,26 @@ cdef uint64_t entry_hash(int kind, const void *text, size_t size) noexcept nogil
     return XXH3_64bits_withSeed(text, size, <uint64_t>kind)
 
 
-cdef const PolicyEntry *policy_entry(const Policy *p, int kind, const unsigned char *text, size_t size) noexcept nogil:
+cdef uint32_t entry_sum(uint64_t hash, const void *rules) noexcept nogil:
+    """The checksum of an entry: its hash covers kind and text. A bit that turned must not deny what was allowed."""
+    return <uint32_t>XXH3_64bits_withSeed(rules, RULE_ACTIONS * sizeof(uint32_t), hash)
+
+
+cdef uint32_t pattern_sum(const PolicyPattern *pattern, Span text, Span literal) noexcept nogil:
+    """The checksum of a pattern."""
+    cdef uint64_t hash = (<uint64_t>pattern.rule << 24 | <uint64_t>pattern.is_regex << 16
+                          | <uint64_t>pattern.action << 8 | pattern.subject)
+    hash = XXH3_64bits_withSeed(text.data, text.size, hash)
+    return <uint32_t>XXH3_64bits_withSeed(literal.data, literal.size, hash)
+
+
+cdef bint pattern_whole(const Policy *p, const PolicyPattern *pattern) noexcept nogil:
+    return pattern.sum == pattern_sum(pattern, policy_text(p, pattern.text, pattern.size),
+                                      policy_text(p, pattern.literal, pattern.literal_size))
+
+
+cdef const PolicyEntry *policy_entry(const Policy *p, int kind, const unsigned char *text, size_t size,
+                                     bint *whole) noexcept nogil:
     """The entry of this kind and text, NULL where there is none."""
     cdef uint64_t hash
     cdef uint32_t mask = p.head.slots - 1, i, tries
@@ -152,6 +176,7 @@ cdef const PolicyEntry *policy_entry(const Policy *p, int kind, const unsigned c
             entry = &p.entries[p.slots[i].entry - 1]
             if (entry.kind == kind and entry.size == size
                     and memcmp(policy_text(p, entry.text, entry.size).data, text, size) == 0):
+                whole[0] = entry.sum == entry_sum(hash, <const void *>entry.rule)
                 return entry
         i = (i + 1) & mask
     return NULL

@@ -13,12 +13,15 @@ cdef struct Subjects:
 
 cdef void take(const Policy *p, int kind, const unsigned char *text, size_t size, uint32_t *found) noexcept nogil:
     """Note the rules of an entry; what was found before, and is more specific, stays."""
-    cdef const PolicyEntry *entry = policy_entry(p, kind, text, size)
+    cdef bint whole = True
+    cdef const PolicyEntry *entry = policy_entry(p, kind, text, size, &whole)
     cdef int action
     if entry == NULL:
         return
     for action in range(RULE_ACTIONS):
-        if found[action] == 0 and entry.rule[action] <= p.head.rules:
+        if not whole:
+            found[action] = RULE_DAMAGED
+        elif found[action] == 0 and entry.rule[action] <= p.head.rules:
             found[action] = entry.rule[action]
 
 
@@ -115,6 +118,8 @@ cdef int rules_match(StoreState *s, const Policy *p, const Subjects *u, int acti
     cdef int subject, matches
     for subject in range(SUBJECTS):
         rule[0] = u.found[subject][action]
+        if rule[0] == RULE_DAMAGED:
+            return fail(s, DAMAGED, 0)
         if rule[0]:
             return NO_FAULT
     for i in range(p.head.patterns):
@@ -136,6 +141,8 @@ cdef int rules_match(StoreState *s, const Policy *p, const Subjects *u, int acti
             if matches < 0:
                 return fail(s, RULE_FAILED, s.error)
             v.rule[0] = 0
+        if matches and not pattern_whole(p, pattern):
+            return fail(s, DAMAGED, 0)
         if matches:
             rule[0] = pattern.rule
             return NO_FAULT

@@ -101,12 +101,11 @@ def _lock_file(place: Place, path: Path) -> None:
     """Opening makes a missing or cut lock file anew; doctor changes nothing."""
     file = path / "lock.mdb"
     try:
-        size = file.stat().st_size
-    except FileNotFoundError:
-        size = 0
-    except OSError:
-        size = LEAST_LOCK_FILE
-    if size < LEAST_LOCK_FILE and not file.is_dir():
+        status = file.stat()
+        made_anew = stat.S_ISREG(status.st_mode) and status.st_size < LEAST_LOCK_FILE
+    except OSError as error:
+        made_anew = isinstance(error, FileNotFoundError)
+    if made_anew:
         raise Trouble(doubt(f"{file} is missing or cut short, so what is in the table was not looked at; the next "
                             "check makes it anew", place.run("stats")))
     regular_file(file, remove(file))

@@ -5,13 +5,19 @@ from collections.abc import Iterator
 
 from .. import _core, configuration, disk, policy, times
 from ..errors import PolicyError
-from .finding import Finding, Place, doubt, good
+from . import layout
+from .finding import Finding, Place, doubt, good, wrong
 
 
 def in_force(place: Place, store: _core.Store) -> Iterator[Finding]:
     """Whether the configuration was applied as it is now."""
     found = policy.in_force(store)
     path = found.files[0] if found.files else configuration.default_path()
+    record, _ = store.policy()
+    if record is not None and (number := policy.damaged(record)):
+        yield wrong(f"{number} rules of policy {found.number} are damaged: a check that meets one of them ends as error",
+                    place.run("apply", "--config", path) if found.files else layout.RESTORE)
+        return
     what = f"policy {found.number}, applied {times.date(found.applied)}" if found.number else "no policy"
     if not os.path.lexists(path) and not found.files:
         yield good(f"{what} in force, and no configuration at {path}")

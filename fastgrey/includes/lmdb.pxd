@@ -64,6 +64,7 @@ cdef extern from "lmdb.h" nogil:
     int mdb_env_set_mapsize(MDB_env *env, size_t size)
     int mdb_env_set_maxreaders(MDB_env *env, unsigned int readers)
     int mdb_env_set_maxdbs(MDB_env *env, MDB_dbi dbs)
+    int mdb_env_set_assert(MDB_env *env, void (*function)(MDB_env *env, const char *text) noexcept nogil)
     int mdb_reader_check(MDB_env *env, int *dead)
     ctypedef int (*MDB_msg_func)(const char *message, void *context)
     int mdb_reader_list(MDB_env *env, MDB_msg_func tell, void *context)

@@ -10,42 +10,54 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 static char root[PATH_MAX];
-static int at, error, lasting, count, log_to = -1;
+static int at, error, lasting, own_count, *count = &own_count, log_to = -1;
+static pid_t leader;
 
 /* error 0: SIGKILL at the call. error -1: SIGSTOP, and after SIGCONT the call is made. lasting 1: every later call that takes room fails too; 2: every later call at all. log:
  * a descriptor that gets a line for each call, or -1. */
 void fault_begin(const char *directory, int number, int code, int how_long, int log)
 {
     snprintf(root, sizeof(root), "%s", directory);
-    at = number, error = code, lasting = how_long, log_to = log, count = 0;
+    at = number, error = code, lasting = how_long, log_to = log, *count = 0;
 }
 
 int fault_count(void)
 {
-    return count;
+    return *count;
+}
+
+/* Before fault_begin: what this process forks counts on with it, and a SIGKILL ends both. */
+void fault_share(void)
+{
+    count = mmap(NULL, sizeof(*count), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    leader = getpid();
 }
 
 static int hit(const char *call, const char *path, int takes_room)
 {
     char line[PATH_MAX + 100];
     size_t n = strlen(root);
+    int turn;
     if (!n || strncmp(path, root, n) != 0 || (path[n] && path[n] != '/'))
         return 0;
-    count++;
+    turn = ++*count;
     if (log_to >= 0) {
         int size = snprintf(line, sizeof(line), "%s %s\n", call, path + n);
         ssize_t (*plain)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
         if (plain(log_to, line, size) != size)
             _exit(99);
     }
-    if (!at || count < at || (lasting == 1 && !takes_room) || (!lasting && count > at))
+    if (!at || turn < at || (lasting == 1 && !takes_room) || (!lasting && turn > at))
         return 0;
     if (error <= 0) {
+        if (leader && !error)
+            kill(leader, SIGKILL);
         raise(error ? SIGSTOP : SIGKILL);
         return 0;
     }

@@ -1,19 +1,26 @@
 """A generation takes the place of another: each state that a kill can leave, full disks, damaged tables, live hooks."""
 
+import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import lmdb
 import pytest
 
+import aging
+import effort
 import fastgrey
+import ground
 from conftest import FASTGREY, HOOK
 from fastgrey import backup, compaction, directory, maintenance, policy, rollback, succession, verification
 from fastgrey.errors import FastgreyError
@@ -39,15 +46,14 @@ else:
     rollback.rollback(path)
 """
 
-# The states of docs/format.md: what is called, killed before or after it, and which generation is in force then.
-STATES = [
-    ("succession", "copy", "before", 2), ("succession", "copy", "after", 2), ("succession", "adopt", "before", 2),
-    ("succession", "adopt", "after", 2), ("succession", "put_in_force", "before", 2),
-    ("directory", "swap", "before", 2),
-    ("directory", "swap", "after", 3), ("succession", "put_in_force", "after", 3), ("succession", "loss", "after", 3),
-    ("_core", "follow_settings", "after", 3), ("directory", "remove", "before", 3), ("soundness", "seal", "before", 3),
-    ("soundness", "seal", "after", 3), ("manifest", "write", "before", 3),
-]
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = (ROOT / "docs" / "format.md").read_text().partition("## Going back, and a backup put in force")[2]
+ROWS = re.findall(r"^\| (R\d+) ([a-z ]+?) \|", TABLE.partition("\n## ")[0], re.M)
+# The call that ends each row; a second one of its name where there is a number.
+ENDS = {"at rest": ("mkdir /passed.000003",), "filling": ("fsync /passed.000003/data.mdb",),
+        "filled": ("pwrite /passed.000003/data.mdb",), "adopted": ("open64 /hits.3",),
+        "hits": ("open /passed.000003/data.mdb", -1), "locked": ("rename /current.new",),
+        "swapped": ("pwrite /passed.000002/data.mdb", -1), "marked": ("rename /passed.000003/manifest.new",)}
 
 
 def promote(store, *numbers):
@@ -89,35 +95,172 @@ def saved(store, tmp_path):
     return file
 
 
-def whole(run_fastgrey, allowed=(0,)):
+def whole(run_fastgrey, allowed=(0,), env=None):
     """That verify says so."""
-    done = run_fastgrey("verify")
+    done = run_fastgrey("verify", env=env)
     assert done.returncode in allowed, done.stdout
     return done
 
 
-@pytest.mark.parametrize(("module", "name", "when", "in_force"), STATES)
-@pytest.mark.parametrize("what", ["rollback", "restore"])
-def test_killed_in_every_state(saved, store, run_fastgrey, run_hook, what, module, name, when, in_force):
-    if what == "restore" and name == "copy":
-        module, name = "backup", "_fill"
-    file = str(saved) if what == "restore" else ""
-    done = subprocess.run([sys.executable, "-c", KILLED, module, name, when, str(store), file], timeout=120,
-                          capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert directory.current_number(store) == in_force
-    # Leftovers at most, and hooks go on: what they promote is there afterwards.
-    assert "damaged" not in whole(run_fastgrey, (0, 1)).stdout
-    assert run_hook(client="192.0.2.1", recipient="after@example.net").words == ["defer", "new"]
-    assert run_hook(client="192.0.2.1", recipient="after@example.net").words == ["accept", "retry"]
-    wanted = range(1, 32) if in_force == 2 else range(1, 21) if what == "rollback" else range(1, 31)
-    assert known(store, range(1, 32)) == list(wanted)
-    # The next one cleans up, and nothing is lost by that.
+@pytest.fixture
+def template(in_memory):
+    """A store in which all states have something to do: generations 2 and 1 as in `store`, with other rules and another
+    on_error each, a backup of 2 beside it, and then triplet 31."""
+    path = in_memory / "template"
+    values = {"delay": 0, "pool_hops": 0, "allow_client_after": 0, "allow_domain_after": 0}
+    fastgrey.create(path, values)
+    with fastgrey.open(path) as opened:
+        policy.put(opened, {"deny_senders": ["one.example"]}, values)
+        promote(opened, *range(1, 21))
+    compaction.compact(str(path))
+    with fastgrey.open(path) as opened:
+        promote(opened, *range(21, 31))
+    backup.backup(str(path), in_memory / "backup")
+    with fastgrey.open(path) as opened:
+        policy.put(opened, {"deny_senders": ["two.example"]}, values | {"on_error": 1})
+        promote(opened, 31)
+    return path
+
+
+def succeed(template, library, what, code, numbers):
+    """A rollback or restore for each number of a call that is the last, or fails; the stores that come of it."""
+    work = template.parent / "work"
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir()
+    file = str(template.parent / "backup") if what == "restore" else ""
+    done = subprocess.run([sys.executable, ROOT / "tests" / "succeeding.py", template, work, file, str(code),
+                           *map(str, numbers)], env=os.environ | {"LD_PRELOAD": str(library)}, stdout=subprocess.PIPE,
+                          text=True, check=True, timeout=60 + 10 * len(numbers))
+    return [(work / str(run["n"]), run) for run in map(json.loads, done.stdout.splitlines())]
+
+
+def calls(template, library, what):
+    """The calls that change the store, when none of them fails."""
+    ((_, run),) = succeed(template, library, what, 0, [0])
+    assert run["status"] == 0, run
+    assert len(run["calls"]) > 40
+    return run["calls"]
+
+
+def number_of(made, end, nth=0):
+    """The number of the call with that name."""
+    return [number for number, call in enumerate(made, 1) if call == end][nth]
+
+
+def head_of(store, number):
+    """Number, superseded, number of the policy, and on_error; nothing where it has no head yet."""
+    try:
+        head = aging.records(store / directory.generation_name(number), lambda name: name == b"meta")["meta"][b"head"]
+    except (lmdb.Error, KeyError):
+        return None
+    return *struct.unpack_from("=QQ", head, 16), struct.unpack_from("=Q", head, 48)[0], head[264 + 13 * 8]
+
+
+def row(store):
+    """The row of the table that a killed rollback or restore of the template was in, by what it left."""
+    if directory.current_number(store) == 3:
+        if not head_of(store, 2)[1]:
+            return "swapped"
+        settled = [store / "passed.000001", store / "hits.2"]
+        sealed = [store / name / "manifest" for name in ("passed.000002", "passed.000003")]
+        return "settled" if all(path.exists() for path in sealed) and not any(map(Path.exists, settled)) else "marked"
+    if not (store / "passed.000003").exists():
+        return "at rest"
+    if (store / "current.new").is_symlink():
+        return "locked"
+    # Nobody opens it before it is flushed.
+    if not (store / "passed.000003" / "lock.mdb").exists():
+        return "filling"
+    told = head_of(store, 3)
+    if told is None or told[0] != 3:
+        return "filled"
+    return "hits" if (store / "hits.3").exists() and (store / "hits.3").stat().st_size else "adopted"
+
+
+def serves_on(store, run_hook, run_fastgrey, what):
+    """One of two generations is in force, whole; hooks go on, and the next compaction cleans up and loses nothing."""
+    in_force = directory.current_number(store)
+    assert in_force in (2, 3)
+    environment = {"FASTGREY_STORE": str(store)}
+    done = run_fastgrey("verify", env=environment)
+    assert done.returncode in (0, 1) or "another on_error" in done.stdout, done.stdout
+    assert "damaged" not in done.stdout.replace(str(store), ""), done.stdout
+    late = {"client": "192.0.2.1", "recipient": "after@example.net", "env": environment}
+    assert run_hook(**late).words == ["defer", "new"]
+    assert run_hook(**late).words == ["accept", "retry"]
+    denied = {2: "two", 3: "one"}[in_force]
+    assert run_hook(sender=f"a@{denied}.example", env=environment).words == ["reject", "denied"]
+    wanted = [*range(1, 32)] if in_force == 2 else [*range(1, 21)] if what == "rollback" else [*range(1, 31)]
+    assert known(store, range(1, 32)) == wanted
+    assert run_hook(**late).words == ["accept", "known-triplet"]
     compaction.compact(str(store))
     assert directory.generations(store) == [in_force, in_force + 1]
-    whole(run_fastgrey)
-    assert known(store, range(1, 32)) == list(wanted)
-    assert run_hook(client="192.0.2.1", recipient="after@example.net").words == ["accept", "known-triplet"]
+    assert known(store, range(1, 32)) == wanted
+    assert run_hook(**late).words == ["accept", "known-triplet"]
+    if "another on_error" in done.stdout:
+        ground.follow(run_fastgrey("verify", env=environment).stdout.partition("; run: ")[2].split(" (")[0].strip())
+        whole(run_fastgrey, env=environment)
+
+
+def spread(numbers, count):
+    """So many of them, from the first to the last."""
+    return numbers if count >= len(numbers) else [numbers[place * len(numbers) // count] for place in range(count)]
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("what", ["rollback", "restore"])
+def test_killed_in_every_state(template, library, run_hook, run_fastgrey, what):
+    """R0 to R8: each row is met, in its order, and what it says is so."""
+    made = calls(template, library, what)
+    ends = {number_of(made, *end): name for name, end in ENDS.items()}
+    assert list(ends.values()) == [name for _, name in ROWS][:-1]
+    numbers = sorted({*ends, *spread(range(1, len(made) + 1), effort.times(1) * 3 - 3)})
+    met = {}
+    for store, run in succeed(template, library, what, 0, numbers):
+        assert run["status"] == -signal.SIGKILL, run
+        found = row(store)
+        met.setdefault(found, run["n"])
+        assert found == ends.get(run["n"], found), run
+        assert directory.current_number(store) == (3 if found in ("swapped", "marked", "settled") else 2)
+        if found in ("hits", "locked"):
+            assert head_of(store, 3)[2] == 3
+        serves_on(store, run_hook, run_fastgrey, what)
+        shutil.rmtree(store)
+    assert list(met) == [name for _, name in ROWS if name in met]
+    assert {name for _, name in ROWS} - set(met) <= {"settled"}
+    effort.tried(f"kills in a {what}", kills=len(numbers), lost=0)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("what", ["rollback", "restore"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC][:effort.EFFORT])
+def test_a_call_that_fails(template, library, run_hook, run_fastgrey, what, code):
+    """Refused in one line that says what is in force, or it did not matter. Also after the link has been changed."""
+    made = calls(template, library, what)
+    swap = number_of(made, "rename /current.new")
+    # The flush of the link itself, and the mark.
+    mark = number_of(made, "fdatasync /passed.000002/data.mdb", -1)
+    numbers = sorted({swap, swap + 1, mark, *spread(range(1, swap), effort.times(1)),
+                      *spread(range(mark + 1, len(made) + 1), effort.times(2))})
+    refused = {2: 0, 3: 0}
+    for store, run in succeed(template, library, what, code, numbers):
+        assert run["status"] in (0, 1), run
+        in_force = directory.current_number(store)
+        if run["status"]:
+            refused[in_force] += 1
+            line = run["message"]
+            assert line.count("\n") == 0
+            assert "; " in line
+            assert in_force == 2 or "passed.000003 is in force" in line, line
+            assert os.strerror(code) in line or "damaged" in line or "not sound" in line, line
+        else:
+            assert in_force == 3, run
+        serves_on(store, run_hook, run_fastgrey, what)
+        shutil.rmtree(store)
+    effort.tried(f"calls of a {what} that fail", runs=len(numbers), refused=sum(refused.values()), lost=0)
+    assert refused[2]
+    assert refused[3]
 
 
 @pytest.mark.parametrize("what", ["rollback", "restore"])

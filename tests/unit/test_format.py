@@ -12,10 +12,10 @@ import lmdb.verify
 import aging
 import fastgrey
 import page
-from fastgrey import compaction, directory, disk, settings
+from fastgrey import compaction, directory, disk, manifest, settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-HEAD = struct.Struct("=8sIIQQQqQQq192s32q")
+HEAD = struct.Struct("=8sIIQQQqQQq192s31qQ")
 REQUEST = {"client": "192.0.2.1", "sender": "a@example.org", "recipient": "b@example.net"}
 
 
@@ -33,14 +33,15 @@ def test_head(make_store, path):
     make_store("delay=7s", "mode=learn")
     (head,) = heads(path).values()
     magic, version, order, generation, superseded, noting, made, *policy, secret = head[:11]
-    slots = head[11:]
+    slots, checksum = head[11:-1], head[-1]
     assert HEAD.size == 520
+    assert checksum == int(manifest.checksum(HEAD.pack(*head)[:-8])[16:], 16)
     assert (magic, version, order, generation, superseded, noting) == (b"fastgrey", 2, 0x01020304, 1, 0, 0)
     assert policy == [0, 0, 0]
     assert before <= made <= time.time()
     assert len(set(secret)) > 50
     expected = list(disk.settled(settings.defaults() | {"delay": 7, "mode": 1}, path).values())
-    assert list(slots) == expected + [0] * (32 - len(expected))
+    assert list(slots) == expected + [0] * (31 - len(expected))
 
 
 def test_generations_after_a_compaction(make_store, path):
