@@ -208,7 +208,7 @@ def line_of(one: Figure | Count) -> str:
     """A line for the terminal."""
     if isinstance(one, Count):
         return f"  {one.name}: " + ", ".join(f"{key} {shown(value)}" for key, value in one.numbers.items())
-    return (f"  {one.name:58}{one.median:8.3f}{one.lowest:8.3f}-{one.highest:.3f}   of {one.baseline}; "
+    return (f"  {one.name:58} {one.median:7.3f} {one.lowest:7.3f}-{one.highest:.3f}   of {one.baseline}; "
             f"{time_shown(one.seconds / one.each)} each")
 
 

@@ -6,6 +6,7 @@ Sections: hook (kinds of checks, sizes of the table, rules, callers at once, aga
 faults, bytes: counts).
 """
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,13 +103,15 @@ def others(extent: Extent, results: Results, spawner: Spawner, place: Path) -> N
     kinds = dict(checks(store, False))
     for checker in instead.checkers(spawner, place):
         for kind, command in checker.commands.items():
-            # Half a second of a slow one is worth as many as a thousand of a fast one.
             results.add(spawner.pair("others", f"{checker.name}, {kind}", command, f"hook, {kind}", kinds[kind],
                                      rounds=extent.rounds, times=extent.slow_times, note=checker.note))
 
 
 def executable(results: Results, spawner: Spawner, place: Path) -> None:
     """What does not shake."""
+    if shutil.which("strace") is None:
+        print("  strace is not there: left out")
+        return
     store = stores.made(place / "counted", 10_000)
     with fastgrey.open(store) as opened:
         policy.put(opened, ruleset.with_denied(DENIED, 1))
