@@ -142,6 +142,8 @@ class Results:
         """arguments: those of parser(); sections: all that the module has."""
         self.sections = tuple(sections)
         self.profile: str = arguments.profile
+        # Where the file and the checkout are is of no interest to anybody else.
+        self._command = shlex.join([f"bench/{Path(sys.argv[0]).name}", "--profile", self.profile])
         self._file: Path | None = arguments.json
         self._only: list[str] = arguments.only or list(self.sections)
         self._found: dict[str, list[Figure | Count]] = {}
@@ -181,7 +183,7 @@ class Results:
             content["sections"][section] = {
                 "date": time.strftime("%Y-%m-%d", time.gmtime()),
                 **surroundings.commit(),
-                "command": shlex.join(["python", *sys.argv]),
+                "command": self._command,
                 "profile": self.profile,
                 "took": round(now - self._started[section], 1),
                 "machine": surroundings.machine(),

@@ -24,7 +24,7 @@ Made by `make bench-report` from [benchmarks.json](benchmarks.json); `make bench
 
 ## What these figures cannot say
 
-- They are of one machine, named below each table, and most of what an exec costs is its kernel's and its processor's
+- They are of one machine, named at the end, and most of what an exec costs is its kernel's and its processor's
   doing. In a virtual machine, starting an empty process is dearer than on bare metal, so that a ratio to it is smaller
   than there.
 - Everything is in memory: the executables, the tables, the page of counters. A check that has to read from a disk waits
@@ -64,6 +64,7 @@ CHAPTERS: dict[str, tuple[str, str]] = {
 def page(sections: dict[str, dict[str, Any]]) -> str:
     """The text of the page."""
     parts = [INTRODUCTION, _goals(sections)]
+    machines: list[str] = []
     for name in ordered(sections):
         content = sections[name]
         heading, words = CHAPTERS.get(name, (name.capitalize(), ""))
@@ -75,7 +76,10 @@ def page(sections: dict[str, dict[str, Any]]) -> str:
             parts.append(_figures(content["figures"]))
         if content["counts"]:
             parts.append(_counts(content["counts"]))
-        parts.append(_source(content))
+        parts.append(_source(content, machines))
+    parts.append("## Machines and versions\n")
+    parts += [_filled(f"{number}. {machine}").replace("\n", "\n   ").rstrip(" ")
+              for number, machine in enumerate(machines, 1)]
     return "\n".join(parts)
 
 
@@ -128,17 +132,23 @@ def _counts(found: list[Count]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _source(content: dict[str, Any]) -> str:
-    machine = content["machine"]
+def _source(content: dict[str, Any], machines: list[str]) -> str:
     commit = content["commit"][:12] or "no commit"
     if content["dirty"]:
-        commit += ", with changes"
+        commit += " with changes"
+    machine = _machine(content)
+    if machine not in machines:
+        machines.append(machine)
+    return _filled(f"{content['date']}, {commit}, profile {content['profile']}, {content['took']:.0f} seconds, machine "
+                   f"{machines.index(machine) + 1}: `{content['command']}`")
+
+
+def _machine(content: dict[str, Any]) -> str:
+    machine = content["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in sorted(content["versions"].items()))
-    return (f"<small>{content['date']}, {commit}, profile {content['profile']}, {content['took']:.0f} seconds: "
-            f"`{content['command']}`. {machine['processor']}, {machine['cores']} cores"
+    return (f"{machine['processor']}, {machine['cores']} cores"
             f"{', in a virtual machine' if machine['hypervisor'] == 'yes' else ''}, "
-            f"{machine['memory'] / 2**30:.0f} GiB, {machine['kernel']}, {machine['file system']}. "
-            f"{versions}.</small>\n")
+            f"{machine['memory'] / 2**30:.0f} GiB, {machine['kernel']}, {machine['file system']}. {versions}.")
 
 
 def _digits(number: float) -> str:

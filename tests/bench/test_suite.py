@@ -36,6 +36,7 @@ def test_module(module, tmp_path):
     sections = figures.load(file)
     declared = suite.sections(module)
     assert sorted(sections) == sorted(declared)
+    assert str(ROOT) not in file.read_text() and str(tmp_path) not in file.read_text()
     for name, content in sections.items():
         assert f"{name} (smoke)" in said
         assert content["figures"] or content["counts"]
@@ -46,7 +47,7 @@ def test_module(module, tmp_path):
         for count in content["counts"]:
             assert count.section == name and count.numbers
         assert content["profile"] == "smoke"
-        assert f"bench/{module}.py" in content["command"]
+        assert content["command"] == f"bench/{module}.py --profile smoke"
         assert {"processor", "cores", "kernel", "memory", "file system"} <= set(content["machine"])
         assert {"fastgrey", "python", "gcc", "PyPI lmdb"} <= set(content["versions"])
         assert len(content["commit"]) in (0, 40) and isinstance(content["dirty"], bool)
