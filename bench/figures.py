@@ -148,6 +148,9 @@ class Results:
         self._only: list[str] = arguments.only or list(self.sections)
         self._found: dict[str, list[Figure | Count]] = {}
         self._started: dict[str, float] = {}
+        if self._file is not None:
+            # Before anything is measured: a file that cannot be added to is found out now.
+            _kept(self._file)
         unknown = set(self._only) - set(self.sections)
         if unknown:
             raise SystemExit(f"bench: no section {', '.join(unknown)}; there are {', '.join(self.sections)}")
@@ -174,10 +177,7 @@ class Results:
         """Put the sections into the file, each with where it comes from; those of others stay as they are."""
         if self._file is None:
             return
-        try:
-            content = json.loads(self._file.read_text())
-        except FileNotFoundError:
-            content = {"sections": {}}
+        content = {"sections": _kept(self._file)}
         now = time.monotonic()
         for section, found in self._found.items():
             content["sections"][section] = {
@@ -193,8 +193,20 @@ class Results:
             }
         self._file.parent.mkdir(parents=True, exist_ok=True)
         new = self._file.with_name(self._file.name + ".new")
-        new.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        content["sections"] = dict(sorted(content["sections"].items()))
+        new.write_text(json.dumps(content, indent=1) + "\n")
         new.replace(self._file)
+
+
+def _kept(file: Path) -> dict[str, Any]:
+    """The sections that a file has so far; none where there is no file."""
+    try:
+        content = json.loads(file.read_text())
+        return dict(content["sections"])
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, KeyError):
+        raise SystemExit(f"bench: {file} holds no results of benchmarks; remove it, or name another one") from None
 
 
 def load(file: Path) -> dict[str, dict[str, Any]]:

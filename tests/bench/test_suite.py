@@ -107,7 +107,9 @@ def test_what_failed_is_said_and_the_rest_is_run(tmp_path):
     done = subprocess.run([sys.executable, ROOT / "bench" / "suite.py", "--profile", "smoke", "--json", file, "rules"],
                           capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
+    assert f"bench: {file} holds no results of benchmarks; remove it, or name another one" in done.stderr
     assert "bench: failed: rules" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_module_that_is_not_there(tmp_path):
