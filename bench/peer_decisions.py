@@ -1,0 +1,126 @@
+"""Decisions a second beside the greylisters that are used elsewhere, on the same questions, in turn in one run.
+
+    bench/peer_decisions.py [--profile quick|full] [--only SECTION] [--peer NAME] [--entries N]
+
+In a round the hook, the API and the peer are asked the same questions, of known senders, of strangers or of both in turn,
+by as many callers at once; every answer is checked. Where the peer speaks Postfix's protocol, a client that is run for each
+question and asks the peer is there, too: that is what a qmail needs which leaves its decisions to a daemon.
+
+A peer that is not installed is skipped and said. Debian has them: apt-get install postgrey gross sqlgrey
+libdbd-sqlite3-perl greylistd.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import figures
+from execs import HOOK
+from figures import Count, Figure, Results, figures_of
+from peers import PEERS, Peer, own, wanted
+from peers.asking import Target, Tools
+from peers.questions import KINDS, Questions, known
+
+SECTION = "peers, decisions"
+
+
+class Size(NamedTuple):
+    """How much a profile measures."""
+
+    rounds: int
+    entries: int
+    callers: tuple[int, ...]
+    # Seconds that a round of the slower of hook and peer should take.
+    round: float
+
+
+SIZES = {"smoke": Size(2, 200, (2,), 0.01), "quick": Size(3, 2000, (1, 8), 0.04), "full": Size(9, 20_000, (1, 2, 8), 0.4)}
+# Of questions in a round.
+FEWEST, MOST = 8, 20_000
+OURS = "the hook is a process for each question, the API a call in processes that stay; neither writes for a known sender"
+CLIENT = "both are a process for each question; the client decides nothing and needs the daemon"
+
+
+class Asked(NamedTuple):
+    """A subject, and what became of it in each round."""
+
+    ask: Callable[[Path], dict[str, float]]
+    rounds: list[dict[str, float]]
+
+
+def measure(peer: Peer, store: Path, questions: Questions, tools: Tools, size: Size, results: Results) -> None:
+    """All kinds of questions, with each number of callers."""
+    theirs, ours = Target(peer.way, peer.where), Target("hook", str(HOOK), store)
+    client = Target("hook", f"{tools.client} {peer.where}")
+    # Whatever is done at the first question of all belongs to the start.
+    for target in (theirs, ours):
+        tools.asked(target, 1, questions.files("known", FEWEST, 1)[0])
+    for kind in KINDS:
+        for callers in size.callers:
+            def by(target: Target, callers: int = callers) -> Asked:
+                return Asked(lambda file: tools.asked(target, callers, file, peer.wrong_in(file)), [])
+
+            case = f"{kind}, {callers} at once"
+            subjects = {f"{peer.name}, {case}": by(theirs), f"hook, {case}": by(ours),
+                        f"API, {case}": Asked(partial(own.asked, store, callers), [])}
+            if peer.way == "policy":
+                subjects[f"a client of {peer.name}, {case}"] = by(client)
+            pace = max(subject.ask(questions.files(kind, FEWEST, 1)[0])["seconds"] / FEWEST for subject in subjects.values())
+            each = max(FEWEST, callers, min(MOST, int(size.round / pace)))
+            for number, file in enumerate(questions.files(kind, each, size.rounds)):
+                names = list(subjects)
+                first = number % len(names)
+                for name in names[first:] + names[:first]:
+                    subjects[name].rounds.append(subjects[name].ask(file))
+            results.add(*found(peer, subjects, each))
+
+
+def found(peer: Peer, subjects: dict[str, Asked], each: int) -> Iterator[Figure | Count]:
+    """Ratios to the peer, and of the hook to the peer's client; then speeds and how long one question may take."""
+    seconds = {name: [one["seconds"] for one in subject.rounds] for name, subject in subjects.items()}
+    theirs, hook, api, *client = seconds
+    note = f"{OURS}. {peer.differs}"
+    yield from figures_of({name: seconds[name] for name in (theirs, hook, api)}, theirs, SECTION, each,
+                          {hook: note, api: note})
+    if client:
+        yield from figures_of({name: seconds[name] for name in (*client, hook)}, client[0], SECTION, each, {hook: CLIENT})
+    numbers: dict[str, int | float] = {}
+    for name, subject in subjects.items():
+        who = name.partition(",")[0]
+        numbers[f"{who} a second"] = round(each / median(seconds[name]))
+        if subject.rounds[0].keys() >= {"p50", "p99"}:
+            numbers[f"{who} p50"], numbers[f"{who} p99"] = (median(one[key] for one in subject.rounds)
+                                                            for key in ("p50", "p99"))
+        numbers["wrong answers"] = numbers.get("wrong answers", 0) + sum(int(one["wrong"]) for one in subject.rounds)
+    yield Count(SECTION, theirs, numbers, "percentiles of the seconds that one question takes, medians over the rounds")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = figures.parser(__doc__)
+    parser.add_argument("--peer", action="append", choices=[peer.name for peer in PEERS], help="this one alone")
+    arguments = parser.parse_args()
+    results = Results(arguments, [SECTION])
+    if not results.wants(SECTION):
+        return
+    size = SIZES[arguments.profile]
+    with tempfile.TemporaryDirectory(prefix="fastgrey-bench-") as name:
+        directory = Path(name)
+        store = directory / "store"
+        own.fill(store, size.entries, known)
+        tools, questions = Tools(directory), Questions(directory, size.entries)
+        for kind in wanted(arguments.peer, SECTION, results):
+            place = directory / kind.name
+            place.mkdir()
+            peer = kind(place)
+            peer.fill(size.entries, 0, known)
+            with peer.running():
+                measure(peer, store, questions, tools, size, results)
+    results.write()
+
+
+if __name__ == "__main__":
+    main()
