@@ -20,8 +20,9 @@ from typing import NamedTuple
 import figures
 from execs import HOOK
 from figures import Count, Figure, Results, figures_of
-from peers import PEERS, Peer, own, wanted
+from peers import PEERS, own, wanted
 from peers.asking import Target, Tools
+from peers.peer import Peer
 from peers.questions import KINDS, Questions, known
 
 SECTION = "peers, decisions"

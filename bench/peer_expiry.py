@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -24,9 +25,9 @@ import figures
 from compaction import fill
 from execs import HOOK
 from figures import Count, Results, figures_of, run
-from peers import PEERS, Peer, own, wanted
+from peers import PEERS, own, wanted
 from peers.asking import Target, Tools
-from peers.peer import AHEAD, reached
+from peers.peer import AHEAD, Peer, reached
 from peers.questions import Questions, known, line, new
 
 SECTION = "peers, expiry"
@@ -34,11 +35,12 @@ FASTGREY = Path(sys.executable).parent / "fastgrey"
 # Entries, rounds.
 SIZES = {"smoke": ((2000, 1),), "quick": ((100_000, 1),), "full": ((100_000, 3), (1_000_000, 3))}
 # Seconds after which an expiry is not waited for any more.
-PATIENCE = {"smoke": 60, "quick": 4, "full": 60}
+PATIENCE = {"smoke": 60, "quick": 2, "full": 60}
 # Seconds of asking before an expiry, for comparison.
 REST = {"smoke": 0.2, "quick": 0.5, "full": 2.0}
 # Known senders that are asked about.
 ASKED = 100
+HOOKS = "hooks while fastgrey compacts"
 OURS = "the hook is a process for each question, and compact a process beside it"
 
 
@@ -66,7 +68,7 @@ def waits(target: Target, questions: Path, tools: Tools, rest: float, work: Call
     return Waits(during["longest"], before["longest"], taken, during["accept"], done)
 
 
-def theirs(kind: type[Peer], entries: int, directory: Path, tools: Tools, rest: float, patience: float) -> Waits:
+def theirs(kind: type[Peer], entries: int, tools: Tools, rest: float, patience: float, directory: Path) -> Waits:
     """A peer filled anew, half of it about to expire."""
     half = entries // 2
     questions = Questions(directory, entries)
@@ -83,8 +85,10 @@ def theirs(kind: type[Peer], entries: int, directory: Path, tools: Tools, rest: 
         tools.asked(target, 1, questions.file([line(new(1), "defer")]))
         found = waits(target, questions.file(line(known(entries - 1 - number), "accept") for number in range(ASKED)), tools,
                       rest, expire)
-        left = peer.remaining()
-    if found.done and left is not None and not entries - half <= left <= entries - half + 1:
+        left = peer.remaining() if found.done else None
+        if not found.done:
+            peer.kill()
+    if left is not None and not entries - half <= left <= entries - half + 1:
         raise SystemExit(f"bench: {peer.name} kept {left} of {entries} entries, half of which had expired")
     return found
 
@@ -104,41 +108,44 @@ def ours(master: Path, entries: int, directory: Path, tools: Tools, rest: float)
     return waits(Target("hook", str(HOOK), store), questions, tools, rest, expire)
 
 
-def measure(kind: type[Peer], entries: int, rounds: int, patience: float, place: Path, tools: Tools,
+def measure(kinds: list[type[Peer]], entries: int, rounds: int, patience: float, place: Path, tools: Tools,
             results: Results) -> None:
-    """Rounds of both, each with new entries."""
+    """Rounds in which each of the peers and the hook has its turn, each time with new entries."""
     master = place / "master"
     fill(master, entries)
     own.introduce(master, ASKED, known)
     rest = REST[results.profile]
-    held = min(entries, kind.most)
+    found: dict[str, list[Waits]] = {HOOKS: [], **{kind.name: [] for kind in kinds}}
     subjects: dict[str, Callable[[Path], Waits]] = {
-        kind.name: lambda directory: theirs(kind, held, directory, tools, rest, patience),
-        "hook": lambda directory: ours(master, entries, directory, tools, rest),
+        HOOKS: lambda directory: ours(master, entries, directory, tools, rest),
+        **{kind.name: partial(theirs, kind, min(entries, kind.most), tools, rest, patience) for kind in kinds},
     }
-    found: dict[str, list[Waits]] = {name: [] for name in subjects}
     for number in range(rounds):
-        for name in list(subjects)[::1 if number % 2 else -1]:
+        names = list(subjects)
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             with tempfile.TemporaryDirectory(dir=place) as directory:
                 found[name].append(subjects[name](Path(directory)))
-        # What was not over will not be so next time.
-        if not found[kind.name][-1].done:
-            break
+            # What was not over will not be so next time.
+            if not found[name][-1].done:
+                del subjects[name]
     shutil.rmtree(master)
-    case = f"longest wait during the expiry, {entries} entries"
-    by_peer = f"{kind.name}, {case}"
-    seconds = {by_peer: [one.longest for one in found[kind.name]], f"hook, {case}": [one.longest for one in found["hook"]]}
-    note = f"{OURS}. {kind.name}: {kind.expires}"
-    if held < entries:
-        note += f". Measured with {held} entries in it"
-    if not found[kind.name][-1].done:
-        note += f". Not waited for longer than {patience:g} seconds: it took at least so long, and the ratio is at most this"
-    results.add(*figures_of(seconds, by_peer, SECTION, notes={f"hook, {case}": note}))
+    for kind in kinds:
+        theirs_found = found[kind.name]
+        subject, baseline = (f"longest wait, {name}, {entries} entries" for name in (HOOKS, kind.name))
+        seconds = {baseline: [one.longest for one in theirs_found],
+                   subject: [one.longest for one in found[HOOKS][:len(theirs_found)]]}
+        note = f"{OURS}. {kind.name}: {kind.expires}"
+        if entries > kind.most:
+            note += f". Measured with {kind.most} entries in it"
+        if not theirs_found[-1].done:
+            note += f". Not waited for longer than {patience:g} seconds: it took at least so long, and the ratio is at most this"
+        results.add(*figures_of(seconds, baseline, SECTION, notes={subject: note}))
     for name, rows in found.items():
-        results.add(Count(SECTION, f"{name}, {entries} entries" if name != "hook" else f"hook beside {by_peer}", {
-            "longest": max(one.longest for one in rows), "longest, median": median(one.longest for one in rows),
-            "at rest": median(one.at_rest for one in rows), "all of it": median(one.work for one in rows),
-            "answers meanwhile": median(one.answers for one in rows), "came to its end": int(rows[-1].done)}, "seconds of one question; of the whole expiry"))
+        results.add(Count(SECTION, f"{name}, {entries} entries", {
+            "longest wait": max(one.longest for one in rows), "median of the longest": median(one.longest for one in rows),
+            "longest at rest": median(one.at_rest for one in rows), "all of it": median(one.work for one in rows),
+            "answers meanwhile": median(one.answers for one in rows), "came to its end": int(rows[-1].done)}, "in seconds"))
 
 
 def main() -> None:
@@ -155,9 +162,9 @@ def main() -> None:
         # Where a peer becomes a user of its own, that one must get to its directory.
         place.chmod(0o711)
         tools = Tools(place)
-        for kind in wanted(arguments.peer, SECTION, results):
-            for entries, rounds in SIZES[arguments.profile]:
-                measure(kind, entries, rounds, arguments.patience or PATIENCE[arguments.profile], place, tools, results)
+        kinds = list(wanted(arguments.peer, SECTION, results))
+        for entries, rounds in SIZES[arguments.profile]:
+            measure(kinds, entries, rounds, arguments.patience or PATIENCE[arguments.profile], place, tools, results)
     results.write()
 
 

@@ -97,6 +97,11 @@ class Peer(ABC):
                 self._process.kill()
                 self._process.wait()
 
+    def kill(self) -> None:
+        """End it in the middle of what it does."""
+        if self._process:
+            self._process.kill()
+
     def set_ahead(self, seconds: int) -> None:
         """Set its clock ahead; it must have been started with one."""
         with self._clock.open("r+b") as clock:
