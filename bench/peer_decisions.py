@@ -25,7 +25,8 @@ from peers.asking import Target, Tools
 from peers.peer import Peer
 from peers.questions import KINDS, Questions, known
 
-SECTION = "peers, decisions"
+SECTION = "peers"
+SECTIONS = (SECTION,)
 
 
 class Size(NamedTuple):
@@ -36,20 +37,33 @@ class Size(NamedTuple):
     callers: tuple[int, ...]
     # Seconds that a round of the slower of hook and peer should take.
     round: float
+    # Questions in a round for the API, at least: the others are done with too few of them to time it.
+    api: int
 
 
-SIZES = {"smoke": Size(2, 200, (2,), 0.01), "quick": Size(3, 2000, (1, 8), 0.04), "full": Size(9, 20_000, (1, 2, 8), 0.4)}
+SIZES = {
+    "smoke": Size(2, 200, (2,), 0.01, 100),
+    "quick": Size(3, 2000, (1, 8), 0.03, 1000),
+    "full": Size(7, 20_000, (1, 2, 8), 0.25, 5000),
+}
 # Of questions in a round.
 FEWEST, MOST = 8, 20_000
-OURS = "the hook is a process for each question, the API a call in processes that stay; neither writes for a known sender"
+OURS = ("the hook is a process for each question, the API a call in processes that stay and asked more of the same kind; "
+        "neither writes for a known sender, and neither flushes for a stranger")
 CLIENT = "both are a process for each question; the client decides nothing and needs the daemon"
 
 
-class Asked(NamedTuple):
-    """A subject, and what became of it in each round."""
+class Subject(NamedTuple):
+    """Somebody who is asked, and what became of it in each round."""
 
     ask: Callable[[Path], dict[str, float]]
+    # Of questions in a round: how many times as many as the others have.
+    times: int
     rounds: list[dict[str, float]]
+
+    def seconds(self) -> list[float]:
+        """Of each round, for as many questions as the others have."""
+        return [one["seconds"] / self.times for one in self.rounds]
 
 
 def measure(peer: Peer, store: Path, questions: Questions, tools: Tools, size: Size, results: Results) -> None:
@@ -61,28 +75,32 @@ def measure(peer: Peer, store: Path, questions: Questions, tools: Tools, size: S
         tools.asked(target, 1, questions.files("known", FEWEST, 1)[0])
     for kind in KINDS:
         for callers in size.callers:
-            def by(target: Target, callers: int = callers) -> Asked:
-                return Asked(lambda file: tools.asked(target, callers, file, peer.wrong_in(file)), [])
+            def by(target: Target, callers: int = callers) -> Subject:
+                return Subject(lambda file: tools.asked(target, callers, file, peer.wrong_in(file)), 1, [])
 
             case = f"{kind}, {callers} at once"
-            subjects = {f"{peer.name}, {case}": by(theirs), f"hook, {case}": by(ours),
-                        f"API, {case}": Asked(partial(own.asked, store, callers), [])}
+            subjects = {f"{peer.name}, {case}": by(theirs), f"hook, {case}": by(ours)}
             if peer.way == "policy":
                 subjects[f"a client of {peer.name}, {case}"] = by(client)
             pace = max(subject.ask(questions.files(kind, FEWEST, 1)[0])["seconds"] / FEWEST for subject in subjects.values())
-            each = max(FEWEST, callers, min(MOST, int(size.round / pace)))
-            for number, file in enumerate(questions.files(kind, each, size.rounds)):
+            each = max(FEWEST, 2 * callers, min(MOST, int(size.round / pace)))
+            subjects[f"API, {case}"] = Subject(partial(own.asked, store, callers), -(-size.api // each), [])
+            for number in range(size.rounds):
+                files = {times: questions.files(kind, times * each, 1)[0]
+                         for times in {subject.times for subject in subjects.values()}}
                 names = list(subjects)
                 first = number % len(names)
                 for name in names[first:] + names[:first]:
-                    subjects[name].rounds.append(subjects[name].ask(file))
+                    subjects[name].rounds.append(subjects[name].ask(files[subjects[name].times]))
+                for file in files.values():
+                    file.unlink()
             results.add(*found(peer, subjects, each))
 
 
-def found(peer: Peer, subjects: dict[str, Asked], each: int) -> Iterator[Figure | Count]:
+def found(peer: Peer, subjects: dict[str, Subject], each: int) -> Iterator[Figure | Count]:
     """Ratios to the peer, and of the hook to the peer's client; then speeds and how long one question may take."""
-    seconds = {name: [one["seconds"] for one in subject.rounds] for name, subject in subjects.items()}
-    theirs, hook, api, *client = seconds
+    seconds = {name: subject.seconds() for name, subject in subjects.items()}
+    theirs, hook, *client, api = seconds
     note = f"{OURS}. {peer.differs}"
     yield from figures_of({name: seconds[name] for name in (theirs, hook, api)}, theirs, SECTION, each,
                           {hook: note, api: note})
@@ -104,7 +122,7 @@ def main() -> None:
     parser = figures.parser(__doc__)
     parser.add_argument("--peer", action="append", choices=[peer.name for peer in PEERS], help="this one alone")
     arguments = parser.parse_args()
-    results = Results(arguments, [SECTION])
+    results = Results(arguments, SECTIONS)
     if not results.wants(SECTION):
         return
     size = SIZES[arguments.profile]

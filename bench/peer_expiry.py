@@ -30,10 +30,11 @@ from peers.asking import Target, Tools
 from peers.peer import AHEAD, Peer, reached
 from peers.questions import Questions, known, line, new
 
-SECTION = "peers, expiry"
+SECTION = "peers expiry"
+SECTIONS = (SECTION,)
 FASTGREY = Path(sys.executable).parent / "fastgrey"
 # Entries, rounds.
-SIZES = {"smoke": ((2000, 1),), "quick": ((100_000, 1),), "full": ((100_000, 3), (1_000_000, 3))}
+SIZES = {"smoke": ((400, 1),), "quick": ((100_000, 1),), "full": ((100_000, 3), (1_000_000, 3))}
 # Seconds after which an expiry is not waited for any more.
 PATIENCE = {"smoke": 60, "quick": 2, "full": 60}
 # Seconds of asking before an expiry, for comparison.
@@ -154,7 +155,7 @@ def main() -> None:
     parser.add_argument("--peer", action="append", choices=[peer.name for peer in PEERS], help="this one alone")
     parser.add_argument("--patience", type=float, metavar="SECONDS", help="how long to wait for an expiry at most")
     arguments = parser.parse_args()
-    results = Results(arguments, [SECTION])
+    results = Results(arguments, SECTIONS)
     if not results.wants(SECTION):
         return
     with tempfile.TemporaryDirectory(prefix="fastgrey-bench-") as name:

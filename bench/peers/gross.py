@@ -1,6 +1,7 @@
 """gross: C, a thread for each connection, Bloom filters in memory."""
 
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable
@@ -10,11 +11,12 @@ from peers.peer import DELAY, START, Peer, free_port, wait_for
 from peers.questions import Request
 
 
-class Gross(Peer):
-    """grossd on a port of loopback, without checks that ask the DNS: a plain greylister.
+# It refuses to be root; the package has made it a user.
+USER = "gross"
 
-    As root it becomes a user of its own, who must be able to get into the directory.
-    """
+
+class Gross(Peer):
+    """grossd on a port of loopback, without checks that ask the DNS: a plain greylister."""
 
     name = "gross"
     packages = ("gross",)
@@ -33,15 +35,20 @@ class Gross(Peer):
     def fill(self, entries: int, expiring: int, request: Callable[[int], Request]) -> None:
         """Asks about each while it has the shortest delay that there is; its state is kept in a file."""
         os.chmod(self.directory.parent, 0o711)
-        os.chmod(self.directory, 0o777)
         self._configure(1)
-        subprocess.run(["grossd", "-C", "-f", self.directory / "grossd.conf"], capture_output=True, check=True)
+        if self.becomes():
+            shutil.chown(self.directory, USER, USER)
+        subprocess.run(["setpriv", *self.becomes(), "grossd", "-C", "-f", self.directory / "grossd.conf"],
+                       capture_output=True, check=True)
         with self.running(), socket.create_connection(("127.0.0.1", self._port)) as connection:
             for number in range(entries + expiring):
                 self._accepts(connection, request(number))
             last = request(entries + expiring - 1)
             wait_for(lambda: self._accepts(connection, last), START, "gross to know a triplet", self.log)
         self._configure(DELAY)
+
+    def becomes(self) -> list[str]:
+        return [f"--reuid={USER}", f"--regid={USER}", "--clear-groups"] if os.geteuid() == 0 else []
 
     def command(self) -> tuple[list[str], dict[str, str]]:
         return ["grossd", "-d", "-r", "-f", str(self.directory / "grossd.conf")], {}

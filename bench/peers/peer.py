@@ -68,6 +68,10 @@ class Peer(ABC):
         """How many wrong answers to these are its nature rather than a mistake of ours."""
         return 0
 
+    def becomes(self) -> list[str]:
+        """Options of setpriv(1) that make the daemon another user; none where it stays who we are."""
+        return []
+
     @abstractmethod
     def expired(self) -> bool:
         """Whether an expiry is over that began after the clock was set ahead."""
@@ -84,7 +88,8 @@ class Peer(ABC):
         if clock:
             environment |= {"LD_PRELOAD": str(clock), "BENCH_CLOCK": str(self._clock)}
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(words, env=environment, cwd=self.directory, stdin=subprocess.DEVNULL,
+            # It does not outlive this process, however that ends.
+            self._process = subprocess.Popen(["setpriv", *self.becomes(), "--pdeathsig", "KILL", *words], env=environment, cwd=self.directory, stdin=subprocess.DEVNULL,
                                              stdout=log, stderr=log)
         try:
             wait_for(self._answers, START, f"{self.name} to start", self.log)
