@@ -44,7 +44,7 @@ class Size(NamedTuple):
 SIZES = {
     "smoke": Size(2, 200, (2,), 0.01, 100),
     "quick": Size(3, 2000, (1, 8), 0.03, 1000),
-    "full": Size(7, 20_000, (1, 2, 8), 0.25, 5000),
+    "full": Size(7, 20_000, (1, 2, 8), 0.15, 5000),
 }
 # Of questions in a round.
 FEWEST, MOST = 8, 20_000
