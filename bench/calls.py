@@ -1,7 +1,7 @@
 """System calls and page faults of one process, counted: the same in every run, on a busy machine as on an idle one.
 
-Both are told apart from what the C library does in every process: an empty static executable is counted too, and what it
-does is taken off.
+Both are told apart from what the C library does in every process: an empty static executable is counted too, and what
+it does is taken off.
 """
 
 import ctypes
@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 from execs import Command
 
-# Where the stack and the maps begin decides whether a page more is touched; without chance the count is always the same.
-# It is the least where chance cannot be turned off (a container may forbid it).
+# Where the stack and the maps begin decides whether a page more is touched; without chance the count is the same. It is the least where chance cannot be turned off (a container may forbid it).
 RUNS = 20
 
 

@@ -47,7 +47,7 @@ class Extent(NamedTuple):
     promotions: int
 
 
-EXTENTS = {"smoke": Extent(4000, 2, 30), "quick": Extent(200_000, 3, 500), "full": Extent(10**7, 5, 5000)}
+EXTENTS = {"smoke": Extent(4000, 2, 30), "quick": Extent(100_000, 3, 300), "full": Extent(10**7, 5, 5000)}
 
 
 def fill(store: Path, known: int) -> None:
@@ -187,7 +187,8 @@ def blocked(extent: Extent, results: Results, place: Path) -> None:
         high = quantiles(times, n=1000)[-1] if len(times) > 1 else times[0]
         results.add(Count("blocked", f"seconds of {extent.promotions} promotions, {name}", {
             "median": median(times), "99.9th": min(high, max(times)), "most": max(times)}))
-    results.add(Count("blocked", "seconds that the write lock was held", {"median": median(locked), "most": max(locked)}))
+    results.add(Count("blocked", "seconds that the write lock was held",
+                      {"median": median(locked), "most": max(locked)}))
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """What a flood of strangers costs: known senders meanwhile, strangers that find pending full, and the end of them all.
 
-Sections: flood (a known sender's check while a process goes on flooding its store, against the same hook on a store like
-it at rest, in turn; the same two while that process floods a third store, which shows what is not the store but the
-load; a stranger's check with the bound reached); expiry (so many strangers in a row with the bound; dropping as many in
+Sections: flood (a known sender's check while a process goes on flooding its store, against the same hook on a store
+like it at rest, in turn; the same two while that process floods a third store, which shows what is not the store but
+the load; a stranger's check with the bound reached); expiry (so many strangers in a row with the bound; dropping as many in
 one transaction, against a durable commit on the same disk and against removing them record by record).
 """
 
@@ -53,7 +53,7 @@ class Extent(NamedTuple):
 
 EXTENTS = {
     "smoke": Extent(2, 5, 4 << 20, 40_000, 2_000),
-    "quick": Extent(5, 20, 16 << 20, 300_000, 50_000),
+    "quick": Extent(3, 20, 16 << 20, 100_000, 20_000),
     "full": Extent(15, 200, 64 << 20, 10_000_000, 500_000),
 }
 
@@ -128,8 +128,8 @@ def bounded(extent: Extent, results: Results, place: Path) -> None:
             raise SystemExit(f"bench: {events['not recorded']} not recorded, {size} bytes on disk")
         kept = sum(partition["records"] for partition in store.partitions())
     results.add(Count("expiry", f"{extent.strangers} strangers in a row, none not recorded", {
-        "a second in one process": round(extent.strangers / taken), "partitions given up": events["partitions given up"],
-        "records kept": kept, "bytes on disk": size, "bytes on disk by the bound": size / extent.bound}))
+        "a second in one process": round(extent.strangers / taken),
+        "partitions given up": events["partitions given up"], "records kept": kept, "bytes on disk": size, "bytes on disk by the bound": size / extent.bound}))
 
 
 def expired(extent: Extent, results: Results, place: Path) -> None:

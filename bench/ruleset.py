@@ -6,8 +6,10 @@ PATTERNS = {"allow_senders": [rf"/^mail[0-9]+\.pool-{number}\.example\.org$/" fo
 
 
 def rules(number: int) -> dict[str, list[str]]:
-    """So many entries in all six lists, from a seed: a third each of addresses, domains and networks of ten lengths. None
-    of them matches, which costs most."""
+    """So many entries in all six lists, from a seed: a third each of addresses, domains and networks of ten lengths.
+
+    None of them matches, which costs most.
+    """
     chance = random.Random(1)
     lists: dict[str, list[str]] = {}
     for index in range(number):
