@@ -7,11 +7,11 @@
  * WHERE    a path, or a port of 127.0.0.1; of a hook `PROGRAM` or `PROGRAM ARGUMENT`, before sender and recipient.
  * CALLERS  so many processes take turns through the file, each with one question at a time.
  * FILE     a question a line: `accept CLIENT SENDER RECIPIENT` or `defer ...`, with the answer that is due.
- * -u       again and again through the file until standard input ends; a question that is then without an answer for two
- *          more seconds is given up, and counts with its time so far.
+ * -u       again and again through the file until standard input ends; a question that is then without an answer for
+ *          two more seconds is given up, and counts with its time so far.
  *
- * Prints one line of JSON: seconds from the first question to the last answer, how often each answer came, how many were
- * not those due, and percentiles of a question's time, in seconds. Whoever gets no answer at all ends the run.
+ * Prints one line of JSON: seconds from the first question to the last answer, how often each answer came, how many
+ * were not those due, and percentiles of a question's time, in seconds. Who gets no answer at all ends the run.
  */
 #define _GNU_SOURCE
 #include <errno.h>

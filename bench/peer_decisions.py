@@ -1,12 +1,12 @@
 """Decisions a second beside the greylisters that are used elsewhere, on the same questions, in turn in one run.
 
-    bench/peer_decisions.py [--profile quick|full] [--only SECTION] [--peer NAME] [--entries N]
+    bench/peer_decisions.py [--profile quick|full] [--only SECTION]
 
-In a round the hook, the API and the peer are asked the same questions, of known senders, of strangers or of both in turn,
-by as many callers at once; every answer is checked. Where the peer speaks Postfix's protocol, a client that is run for each
-question and asks the peer is there, too: that is what a qmail needs which leaves its decisions to a daemon.
+In a round the hook, the API and the peer are asked the same questions, of known senders, of strangers or of both in
+turn, by as many callers at once; every answer is checked. Where the peer speaks Postfix's protocol, a client is there,
+too, that is run for each question and asks the peer: that is what a qmail needs which leaves its decisions to a daemon.
 
-A peer that is not installed is skipped and said. Debian has them: apt-get install postgrey gross sqlgrey
+A peer that is not installed is skipped, and that is said. Debian has them: apt-get install postgrey gross sqlgrey
 libdbd-sqlite3-perl greylistd.
 """
 
@@ -20,13 +20,13 @@ from typing import NamedTuple
 import figures
 from execs import HOOK
 from figures import Count, Figure, Results, figures_of
-from peers import PEERS, own, wanted
+from peers import PEERS, is_here, own
 from peers.asking import Target, Tools
 from peers.peer import Peer
 from peers.questions import KINDS, Questions, known
 
-SECTION = "peers"
-SECTIONS = (SECTION,)
+# One a peer, by its name.
+SECTIONS = tuple(f"peer-{kind.name}" for kind in PEERS)
 
 
 class Size(NamedTuple):
@@ -48,7 +48,7 @@ SIZES = {
 }
 # Of questions in a round.
 FEWEST, MOST = 8, 20_000
-OURS = ("the hook is a process for each question, the API a call in processes that stay and asked more of the same kind; "
+OURS = ("the hook is a process for each question, the API a call in processes that stay, asked more of the same kind; "
         "neither writes for a known sender, and neither flushes for a stranger")
 CLIENT = "both are a process for each question; the client decides nothing and needs the daemon"
 
@@ -70,6 +70,7 @@ def measure(peer: Peer, store: Path, questions: Questions, tools: Tools, size: S
     """All kinds of questions, with each number of callers."""
     theirs, ours = Target(peer.way, peer.where), Target("hook", str(HOOK), store)
     client = Target("hook", f"{tools.client} {peer.where}")
+    section = f"peer-{peer.name}"
     # Whatever is done at the first question of all belongs to the start.
     for target in (theirs, ours):
         tools.asked(target, 1, questions.files("known", FEWEST, 1)[0])
@@ -79,12 +80,13 @@ def measure(peer: Peer, store: Path, questions: Questions, tools: Tools, size: S
                 return Subject(lambda file: tools.asked(target, callers, file, peer.wrong_in(file)), 1, [])
 
             case = f"{kind}, {callers} at once"
-            subjects = {f"{peer.name}, {case}": by(theirs), f"hook, {case}": by(ours)}
+            subjects = {peer.name: by(theirs), "hook": by(ours)}
             if peer.way == "policy":
-                subjects[f"a client of {peer.name}, {case}"] = by(client)
-            pace = max(subject.ask(questions.files(kind, FEWEST, 1)[0])["seconds"] / FEWEST for subject in subjects.values())
+                subjects["client"] = by(client)
+            pace = max(subject.ask(questions.files(kind, FEWEST, 1)[0])["seconds"] / FEWEST
+                       for subject in subjects.values())
             each = max(FEWEST, 2 * callers, min(MOST, int(size.round / pace)))
-            subjects[f"API, {case}"] = Subject(partial(own.asked, store, callers), -(-size.api // each), [])
+            subjects["API"] = Subject(partial(own.asked, store, callers), -(-size.api // each), [])
             for number in range(size.rounds):
                 files = {times: questions.files(kind, times * each, 1)[0]
                          for times in {subject.times for subject in subjects.values()}}
@@ -94,44 +96,44 @@ def measure(peer: Peer, store: Path, questions: Questions, tools: Tools, size: S
                     subjects[name].rounds.append(subjects[name].ask(files[subjects[name].times]))
                 for file in files.values():
                     file.unlink()
-            results.add(*found(peer, subjects, each))
+            results.add(*found(peer, section, case, subjects, each))
 
 
-def found(peer: Peer, subjects: dict[str, Subject], each: int) -> Iterator[Figure | Count]:
+def found(peer: Peer, section: str, case: str, subjects: dict[str, Subject], each: int) -> Iterator[Figure | Count]:
     """Ratios to the peer, and of the hook to the peer's client; then speeds and how long one question may take."""
     seconds = {name: subject.seconds() for name, subject in subjects.items()}
-    theirs, hook, *client, api = seconds
+    by_peer, by_client = f"{peer.name}, {case}", f"a client of {peer.name} for each question, {case}"
+    hook, api = f"hook, {case}", f"API, {case}"
     note = f"{OURS}. {peer.differs}"
-    yield from figures_of({name: seconds[name] for name in (theirs, hook, api)}, theirs, SECTION, each,
-                          {hook: note, api: note})
-    if client:
-        yield from figures_of({name: seconds[name] for name in (*client, hook)}, client[0], SECTION, each, {hook: CLIENT})
+    yield from figures_of({by_peer: seconds[peer.name], hook: seconds["hook"], api: seconds["API"]}, by_peer, section,
+                          each, {hook: note, api: note})
+    if "client" in seconds:
+        hook = f"hook beside a client, {case}"
+        yield from figures_of({by_client: seconds["client"], hook: seconds["hook"]}, by_client, section, each,
+                              {hook: CLIENT + peer.client_differs})
     numbers: dict[str, int | float] = {}
     for name, subject in subjects.items():
-        who = name.partition(",")[0]
-        numbers[f"{who} a second"] = round(each / median(seconds[name]))
+        numbers[f"{name} a second"] = round(each / median(seconds[name]))
         if subject.rounds[0].keys() >= {"p50", "p99"}:
-            numbers[f"{who} p50"], numbers[f"{who} p99"] = (median(one[key] for one in subject.rounds)
-                                                            for key in ("p50", "p99"))
+            numbers[f"{name} p50"], numbers[f"{name} p99"] = (median(one[key] for one in subject.rounds)
+                                                              for key in ("p50", "p99"))
         numbers["wrong answers"] = numbers.get("wrong answers", 0) + sum(int(one["wrong"]) for one in subject.rounds)
-    yield Count(SECTION, theirs, numbers, "percentiles of the seconds that one question takes, medians over the rounds")
+    yield Count(section, case, numbers, "percentiles of the seconds that one question takes, medians over the rounds")
 
 
 def main() -> None:
     """Measure and print."""
-    parser = figures.parser(__doc__)
-    parser.add_argument("--peer", action="append", choices=[peer.name for peer in PEERS], help="this one alone")
-    arguments = parser.parse_args()
+    arguments = figures.parser(__doc__).parse_args()
     results = Results(arguments, SECTIONS)
-    if not results.wants(SECTION):
-        return
     size = SIZES[arguments.profile]
     with tempfile.TemporaryDirectory(prefix="fastgrey-bench-") as name:
         directory = Path(name)
         store = directory / "store"
         own.fill(store, size.entries, known)
         tools, questions = Tools(directory), Questions(directory, size.entries)
-        for kind in wanted(arguments.peer, SECTION, results):
+        for kind, section in zip(PEERS, SECTIONS, strict=True):
+            if not results.wants(section) or not is_here(kind, section, results):
+                continue
             place = directory / kind.name
             place.mkdir()
             peer = kind(place)

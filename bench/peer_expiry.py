@@ -1,13 +1,12 @@
 """What getting rid of expired entries costs those who ask meanwhile: fastgrey beside the greylisters used elsewhere.
 
-    bench/peer_expiry.py [--profile quick|full] [--only SECTION] [--peer NAME]
+    bench/peer_expiry.py [--profile quick|full] [--peer NAME] [--patience SECONDS]
 
-Of so many known triplets half are expired. One question after the other is asked of a known sender while the peer does what
-it does about it, and, in turn, the hook is run for the same question while `fastgrey compact` does its work on as many. What
-counts is the longest time that a question took. Printed are the ratio of the two, and both beside the longest of a second
-without expiry.
+Of so many known triplets half are expired. One question after the other is asked of known senders while the peer does
+what it does about it; and, in turn, the hook is run for such questions while `fastgrey compact` does its work on as many.
+What counts is the longest time that a question took. The ratio of the two is printed, and how long each took at rest.
 
-The peer's clock is set ahead (peers/clock.c) so that its expiry falls due while it is asked; in the peer nothing is changed.
+The peer's clock is set ahead (peers/clock.c), so that its expiry falls due while it is asked; nothing is changed in it.
 """
 
 import json
@@ -25,12 +24,12 @@ import figures
 from compaction import fill
 from execs import HOOK
 from figures import Count, Results, figures_of, run
-from peers import PEERS, own, wanted
+from peers import PEERS, is_here, own
 from peers.asking import Target, Tools
 from peers.peer import AHEAD, Peer, reached
 from peers.questions import Questions, known, line, new
 
-SECTION = "peers expiry"
+SECTION = "peer-expiry"
 SECTIONS = (SECTION,)
 FASTGREY = Path(sys.executable).parent / "fastgrey"
 # Entries, rounds.
@@ -59,7 +58,7 @@ class Waits(NamedTuple):
 
 
 def waits(target: Target, questions: Path, tools: Tools, rest: float, work: Callable[[], bool]) -> Waits:
-    """Ask one question after the other, first without and then with the work going on, which says whether it was done."""
+    """Ask one question after the other, first without the work and then with it, which says whether it was done."""
     with tools.probing(target, questions) as before:
         time.sleep(rest)
     started = time.monotonic()
@@ -84,8 +83,8 @@ def theirs(kind: type[Peer], entries: int, tools: Tools, rest: float, patience: 
         target = Target(peer.way, peer.where)
         # A stranger is among what it has to look after, and whatever comes with the first question is over.
         tools.asked(target, 1, questions.file([line(new(1), "defer")]))
-        found = waits(target, questions.file(line(known(entries - 1 - number), "accept") for number in range(ASKED)), tools,
-                      rest, expire)
+        alive = questions.file(line(known(entries - 1 - number), "accept") for number in range(ASKED))
+        found = waits(target, alive, tools, rest, expire)
         left = peer.remaining() if found.done else None
         if not found.done:
             peer.kill()
@@ -133,20 +132,23 @@ def measure(kinds: list[type[Peer]], entries: int, rounds: int, patience: float,
     shutil.rmtree(master)
     for kind in kinds:
         theirs_found = found[kind.name]
-        subject, baseline = (f"longest wait, {name}, {entries} entries" for name in (HOOKS, kind.name))
+        baseline, subject = f"{kind.name}, {entries} entries", f"beside {kind.name}, {entries} entries"
         seconds = {baseline: [one.longest for one in theirs_found],
                    subject: [one.longest for one in found[HOOKS][:len(theirs_found)]]}
         note = f"{OURS}. {kind.name}: {kind.expires}"
         if entries > kind.most:
             note += f". Measured with {kind.most} entries in it"
         if not theirs_found[-1].done:
-            note += f". Not waited for longer than {patience:g} seconds: it took at least so long, and the ratio is at most this"
+            note += f". Not waited for longer than {patience:g} seconds: the ratio is at most this"
         results.add(*figures_of(seconds, baseline, SECTION, notes={subject: note}))
     for name, rows in found.items():
         results.add(Count(SECTION, f"{name}, {entries} entries", {
-            "longest wait": max(one.longest for one in rows), "median of the longest": median(one.longest for one in rows),
-            "longest at rest": median(one.at_rest for one in rows), "all of it": median(one.work for one in rows),
-            "answers meanwhile": median(one.answers for one in rows), "came to its end": int(rows[-1].done)}, "in seconds"))
+            "longest wait": max(one.longest for one in rows),
+            "median of the longest": median(one.longest for one in rows),
+            "longest at rest": median(one.at_rest for one in rows),
+            "whole expiry": median(one.work for one in rows),
+            "answers meanwhile": median(one.answers for one in rows),
+            "came to its end": int(rows[-1].done)}, "in seconds"))
 
 
 def main() -> None:
@@ -163,7 +165,8 @@ def main() -> None:
         # Where a peer becomes a user of its own, that one must get to its directory.
         place.chmod(0o711)
         tools = Tools(place)
-        kinds = list(wanted(arguments.peer, SECTION, results))
+        names = arguments.peer or [peer.name for peer in PEERS]
+        kinds = [kind for kind in PEERS if kind.name in names and is_here(kind, SECTION, results)]
         for entries, rounds in SIZES[arguments.profile]:
             measure(kinds, entries, rounds, arguments.patience or PATIENCE[arguments.profile], place, tools, results)
     results.write()

@@ -3,7 +3,7 @@
  *
  *   ask_postgrey SOCKET SENDER RECIPIENT        the client's address in TCPREMOTEIP
  *
- * SOCKET is a path, or a port of 127.0.0.1. Ends with 0 to accept, 100 to reject, 111 to defer, and 2 without an answer.
+ * SOCKET is a path, or a port of 127.0.0.1. Ends with 0 to accept, 100 to reject, 111 to defer, 2 without an answer.
  */
 #include "policy.h"
 

@@ -26,7 +26,8 @@ static int connected(const char *where)
         return -1;
     if (!local)
         setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (connect(s, local ? (struct sockaddr *)&path : (struct sockaddr *)&port, local ? sizeof path : sizeof port) < 0) {
+    if ((local ? connect(s, (struct sockaddr *)&path, sizeof path)
+               : connect(s, (struct sockaddr *)&port, sizeof port)) < 0) {
         close(s);
         return -1;
     }

@@ -28,11 +28,11 @@ class Greylistd(Peer):
     name = "greylistd"
     packages = ("greylistd",)
     way = "greylistd"
-    differs = ("greylistd: a daemon of one process in Python with its tables in memory, asked over a connection for each "
-               "question, as its protocol has it; what came since it last saved (every 10 minutes) is lost with it. Started "
-               "with a fixed PYTHONHASHSEED, without which it forgets everything at every start")
-    expires = ("goes through its tables and writes both its files anew, every 10 minutes, in the process that answers, once "
-               "nobody is asking")
+    differs = ("greylistd: a daemon of one process in Python with its tables in memory, asked over a connection for "
+               "each question, as its protocol has it; what came since it last saved (every 10 minutes) is lost with "
+               "it. Started with a fixed PYTHONHASHSEED, without which it forgets everything at every start")
+    expires = ("goes through its tables and writes both its files anew, every 10 minutes, in the process that answers, "
+               "at a moment when nobody is asking")
     lifetime = 60 * 86400
 
     @property

@@ -20,9 +20,11 @@ class Gross(Peer):
 
     name = "gross"
     packages = ("gross",)
-    differs = ("gross: a daemon of threads, asked over connections that stay, with Bloom filters in memory, which can take a "
-               "stranger for a known one, forget who is not seen for seven hours, and cannot say what is in them")
-    expires = "gives up the oldest of eight Bloom filters, every hour, however much is in it; there is nothing to expire singly"
+    differs = ("gross: a daemon of threads, asked over connections that stay, with Bloom filters in memory, which can take "
+               "a stranger for a known one, forget all of seven hours ago, and cannot say what is in them")
+    client_differs = ("; gross lets five connections wait, so that of eight clients at once one in a hundred or so is one "
+                      "too many and waits a second until its kernel tries again")
+    expires = "gives up the oldest of eight Bloom filters every hour, however much is in it; nothing expires singly"
     # It asks itself for each to be filled in, and what it does does not depend on how many there are.
     most = 2000
     # A filter goes every hour and there are eight.

@@ -29,6 +29,8 @@ class Peer(ABC):
     way = "policy"
     # What is not comparable, for the notes of figures.
     differs: str
+    # The same of a client that connects anew for every question.
+    client_differs = ""
     # What it does to get rid of what expired.
     expires: str
     # Seconds that a known triplet is remembered.
@@ -89,8 +91,9 @@ class Peer(ABC):
             environment |= {"LD_PRELOAD": str(clock), "BENCH_CLOCK": str(self._clock)}
         with self.log.open("ab") as log:
             # It does not outlive this process, however that ends.
-            self._process = subprocess.Popen(["setpriv", *self.becomes(), "--pdeathsig", "KILL", *words], env=environment, cwd=self.directory, stdin=subprocess.DEVNULL,
-                                             stdout=log, stderr=log)
+            self._process = subprocess.Popen(["setpriv", *self.becomes(), "--pdeathsig", "KILL", *words],
+                                             env=environment, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log,
+                                             stderr=log)
         try:
             wait_for(self._answers, START, f"{self.name} to start", self.log)
             yield

@@ -39,7 +39,8 @@ class Postgrey(Peer):
             last = self.last_seen(number, expiring)
             network = client.rpartition(".")[0]
             lines.append(f"{network}.0/{sender}/{recipient}\t{last - 2 * DELAY},{last}\n")
-        subprocess.run(["perl", "-e", FILL, database / "postgrey.db"], input="".join(sorted(lines)), text=True, check=True)
+        subprocess.run(["perl", "-e", FILL, database / "postgrey.db"], input="".join(sorted(lines)), text=True,
+                       check=True)
 
     def command(self) -> tuple[list[str], dict[str, str]]:
         nobody = self.directory / "nobody"

@@ -17,8 +17,8 @@ class Sqlgrey(Peer):
 
     name = "sqlgrey"
     packages = ("sqlgrey", "libdbd-sqlite3-perl")
-    differs = ("sqlgrey: a daemon of one process, asked over connections that stay, with SQLite (a large site would give it "
-               "PostgreSQL); it writes and flushes for every question, known senders too")
+    differs = ("sqlgrey: a daemon of one process, asked over connections that stay, with SQLite (a large site would give "
+               "it PostgreSQL); it writes and flushes for every question, known senders too")
     expires = "deletes what expired in one statement, every half hour, in the process that answers (clean_method sync)"
     lifetime = 60 * 86400
 
