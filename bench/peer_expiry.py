@@ -3,8 +3,9 @@
     bench/peer_expiry.py [--profile quick|full] [--peer NAME] [--patience SECONDS]
 
 Of so many known triplets half are expired. One question after the other is asked of known senders while the peer does
-what it does about it; and, in turn, the hook is run for such questions while `fastgrey compact` does its work on as many.
-What counts is the longest time that a question took. The ratio of the two is printed, and how long each took at rest.
+what it does about it; and, in turn, the hook is run for such questions while `fastgrey compact` does its work on as
+many. What counts is the longest time that a question took. The ratio of the two is printed, and how long each took at
+rest.
 
 The peer's clock is set ahead (peers/clock.c), so that its expiry falls due while it is asked; nothing is changed in it.
 """
@@ -167,7 +168,7 @@ def main() -> None:
         tools = Tools(place)
         names = arguments.peer or [peer.name for peer in PEERS]
         kinds = [kind for kind in PEERS if kind.name in names and is_here(kind, SECTION, results)]
-        for entries, rounds in SIZES[arguments.profile]:
+        for entries, rounds in SIZES[arguments.profile] if kinds else ():
             measure(kinds, entries, rounds, arguments.patience or PATIENCE[arguments.profile], place, tools, results)
     results.write()
 

@@ -41,8 +41,8 @@ Made by `make bench-report` from [benchmarks.json](benchmarks.json); `make bench
 """
 
 # Of every peer.
-ASKED = ("The same questions of known senders, of strangers, and of one of each in turn, by one caller or several at once, "
-         "each with one question at a time; every answer is checked. ")
+ASKED = ("The same questions of known senders, of strangers, and of one of each in turn, by one caller or several at "
+         "once, each with one question at a time; every answer is checked. ")
 
 # Heading and what is measured, by section, in the order of the page; a section without a word here comes last.
 CHAPTERS: dict[str, tuple[str, str]] = {
@@ -62,8 +62,8 @@ CHAPTERS: dict[str, tuple[str, str]] = {
     "compaction": ("Compaction", "By `cat`, which reads the same file and writes as much as the result, flushed."),
     "blocked": ("Writers during a compaction", "Promotions, each with its two flushes, alone and while compactions "
                 "follow one another."),
-    "peer-postgrey": ("Beside postgrey", ASKED + "postgrey is Perl with Berkeley DB, asked over its socket in Postfix's "
-                      "protocol. With it is a C client that is run for each question and asks it "
+    "peer-postgrey": ("Beside postgrey", ASKED + "postgrey is Perl with Berkeley DB, asked over its socket in "
+                      "Postfix's protocol. With it is a C client that is run for each question and asks it "
                       "(`bench/baselines/ask_postgrey.c`), as a qmail has it that leaves its decisions to a daemon."),
     "peer-sqlgrey": ("Beside SQLgrey", ASKED + "SQLgrey is Perl, here with SQLite, asked over its socket in Postfix's "
                      "protocol, and with the same client."),

@@ -1,5 +1,5 @@
-/* The clock of a daemon, ahead by so many seconds as the file in BENCH_CLOCK says (eight bytes, little-endian, read anew
- * at every look), so that its expiry falls due. To be preloaded.
+/* The clock of a daemon, ahead by so many seconds as the file in BENCH_CLOCK says (eight bytes, little-endian, read
+ * anew at every look), so that its expiry falls due. To be preloaded.
  */
 #include <fcntl.h>
 #include <stdlib.h>

@@ -57,7 +57,7 @@ class Greylistd(Peer):
         states, triplets = self._files
         file = self.directory / "config"
         file.write_text(f"[timeouts]\nretryMin = {DELAY}\nretryMax = 28800\nexpire = {self.lifetime}\n"
-                        f"[socket]\npath = {self.where}\nmode = 0600\nowner = {me()}\n"
+                        f"[socket]\npath = {self.where}\nmode = 0600\nowner = {':'.join(me())}\n"
                         f"[data]\nupdate = 600\nstatefile = {states}\ntripletfile = {triplets}\n")
         return ["greylistd", str(file)], SEED
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from peers.peer import DELAY, START, Peer, free_port, wait_for
 from peers.questions import Request
 
-
 # It refuses to be root; the package has made it a user.
 USER = "gross"
 
@@ -20,10 +19,10 @@ class Gross(Peer):
 
     name = "gross"
     packages = ("gross",)
-    differs = ("gross: a daemon of threads, asked over connections that stay, with Bloom filters in memory, which can take "
-               "a stranger for a known one, forget all of seven hours ago, and cannot say what is in them")
-    client_differs = ("; gross lets five connections wait, so that of eight clients at once one in a hundred or so is one "
-                      "too many and waits a second until its kernel tries again")
+    differs = ("gross: a daemon of threads, asked over connections that stay, with Bloom filters in memory, which can "
+               "take a stranger for a known one, forget all of seven hours ago, and cannot say what is in them")
+    client_differs = ("; gross lets five connections wait, so that of eight clients at once one in a hundred or so is "
+                      "one too many and waits a second until its kernel tries again")
     expires = "gives up the oldest of eight Bloom filters every hour, however much is in it; nothing expires singly"
     # It asks itself for each to be filled in, and what it does does not depend on how many there are.
     most = 2000

@@ -1,6 +1,7 @@
 """What peers have in common: a directory, a process, a clock that can be set ahead."""
 
 import contextlib
+import grp
 import os
 import pwd
 import shutil
@@ -143,9 +144,9 @@ def reached(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def me() -> str:
-    """The user that peers are told to stay."""
-    return pwd.getpwuid(os.geteuid()).pw_name
+def me() -> tuple[str, str]:
+    """The user and the group that peers are told to stay."""
+    return pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
 
 
 def free_port() -> int:

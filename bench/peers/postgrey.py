@@ -45,8 +45,9 @@ class Postgrey(Peer):
     def command(self) -> tuple[list[str], dict[str, str]]:
         nobody = self.directory / "nobody"
         nobody.touch()
+        user, group = me()
         words = ["postgrey", f"--unix={self.where}", f"--dbdir={self.directory / 'database'}", f"--delay={DELAY}",
-                 f"--user={me()}", f"--group={me()}", "--auto-whitelist-clients=0", f"--whitelist-clients={nobody}",
+                 f"--user={user}", f"--group={group}", "--auto-whitelist-clients=0", f"--whitelist-clients={nobody}",
                  f"--whitelist-recipients={nobody}"]
         # It cleans up between two and seven in the morning only: let it be three where the clock is set ahead.
         zone = (3 - (self.seen + AHEAD) // 3600) % 24

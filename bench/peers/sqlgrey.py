@@ -17,8 +17,8 @@ class Sqlgrey(Peer):
 
     name = "sqlgrey"
     packages = ("sqlgrey", "libdbd-sqlite3-perl")
-    differs = ("sqlgrey: a daemon of one process, asked over connections that stay, with SQLite (a large site would give "
-               "it PostgreSQL); it writes and flushes for every question, known senders too")
+    differs = ("sqlgrey: a daemon of one process, asked over connections that stay, with SQLite (a large site would "
+               "give it PostgreSQL); it writes and flushes for every question, known senders too")
     expires = "deletes what expired in one statement, every half hour, in the process that answers (clean_method sync)"
     lifetime = 60 * 86400
 
@@ -56,8 +56,9 @@ class Sqlgrey(Peer):
         for name, content in {"clients_ip_whitelist": "", "clients_fqdn_whitelist": "", "smtp_server.regexp": NEVER,
                               "dyn_fqdn.regexp": NEVER, "discrimination.regexp": ""}.items():
             (self.directory / name).write_text(content)
+        user, group = me()
         settings = {
-            "conf_dir": self.directory, "user": me(), "group": me(), "unix": self.where, "db_type": "SQLite",
+            "conf_dir": self.directory, "user": user, "group": group, "unix": self.where, "db_type": "SQLite",
             "db_name": self._database, "reconnect_delay": DELAY // 60, "greymethod": "classc", "admin_mail": "",
         }
         file = self.directory / "sqlgrey.conf"

@@ -1,4 +1,4 @@
-"""The greylisters that fastgrey is measured beside answer as they should, as does what asks them. No time is asserted."""
+"""Greylisters that fastgrey is measured beside answer as they should, and what asks them asks. No time is asserted."""
 
 import contextlib
 import shutil
