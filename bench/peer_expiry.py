@@ -36,9 +36,9 @@ FASTGREY = Path(sys.executable).parent / "fastgrey"
 # Entries, rounds.
 SIZES = {"smoke": ((400, 1),), "quick": ((100_000, 1),), "full": ((100_000, 3), (1_000_000, 2))}
 # Seconds after which an expiry is not waited for any more.
-PATIENCE = {"smoke": 60, "quick": 2, "full": 40}
+PATIENCE = {"smoke": 200, "quick": 2, "full": 40}
 # Seconds of asking before an expiry, for comparison.
-REST = {"smoke": 0.2, "quick": 0.5, "full": 2.0}
+REST = {"smoke": 0.2, "quick": 0.3, "full": 2.0}
 # Known senders that are asked about.
 ASKED = 100
 HOOKS = "hooks while fastgrey compacts"

@@ -1,5 +1,6 @@
 /* A question in the protocol that Postfix asks policy servers in, over a socket of the file system or of loopback. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,10 @@ static int connected(const char *where)
     struct sockaddr_un path = {.sun_family = AF_UNIX};
     int s, local = where[0] == '/', on = 1;
 
+    if (local && strlen(where) >= sizeof path.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
     port.sin_port = htons(atoi(where));
     strncpy(path.sun_path, where, sizeof path.sun_path - 1);
     s = socket(local ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

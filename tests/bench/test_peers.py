@@ -186,13 +186,15 @@ def test_client_of_a_daemon(answer, status, tmp_path, tools):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
+        listener.settimeout(60)
 
         def serve():
             connection, _ = listener.accept()
             with connection:
-                asked = b""
-                while not asked.endswith(b"\n\n"):
-                    asked += connection.recv(4096)
+                asked = got = connection.recv(4096)
+                while got and not asked.endswith(b"\n\n"):
+                    got = connection.recv(4096)
+                    asked += got
                 requests.append(dict(one.split("=", 1) for one in asked.decode().split("\n") if one))
                 connection.sendall(answer)
 
@@ -236,6 +238,7 @@ def test_an_outstanding_question_counts(tmp_path, tools):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
+        listener.settimeout(60)
         target = Target("policy", str(tmp_path / "socket"))
         questions = Questions(tmp_path, 1).file([line(known(0), "accept")])
         with contextlib.ExitStack() as stack:
