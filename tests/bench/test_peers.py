@@ -202,9 +202,11 @@ def test_client_of_a_daemon(answer, status, tmp_path, tools):
         server = threading.Thread(target=serve)
         server.start()
         done = subprocess.run([tools.client, tmp_path / "socket", "a@example.org", "b@example.net"],
-                              env={"TCPREMOTEIP": "192.0.2.7"}, timeout=60)
+                              env={"TCPREMOTEIP": "192.0.2.7"}, timeout=60, stderr=subprocess.PIPE)
         server.join(60)
     assert done.returncode == status
+    word = {0: b"accept", 111: b"defer", 100: b"reject", 2: b"no answer"}[status]
+    assert done.stderr == b"ask_postgrey: " + word + b" client=192.0.2.7 sender=a@example.org recipient=b@example.net\n"
     assert {"request": "smtpd_access_policy", "client_address": "192.0.2.7", "sender": "a@example.org",
             "recipient": "b@example.net", "protocol_state": "RCPT"}.items() <= requests[0].items()
 
