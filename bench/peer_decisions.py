@@ -2,8 +2,8 @@
 
     bench/peer_decisions.py [--profile quick|full] [--only SECTION]
 
-In a round the hook, the API and the peer are asked the same questions, of known senders, of strangers or of both in
-turn, by as many callers at once; every answer is checked. Where the peer speaks Postfix's protocol, a client is there,
+In a round the hook, the API and the peer are asked the same questions, of known senders, of strangers or of half of
+each, by as many callers at once; every answer is checked. Where the peer speaks Postfix's protocol, a client is there,
 too, that is run for each question and asks the peer: that is what a qmail needs which leaves its decisions to a daemon.
 
 A peer that is not installed is skipped, and that is said. Debian has them: apt-get install postgrey gross sqlgrey

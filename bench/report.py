@@ -41,7 +41,7 @@ Made by `make bench-report` from [benchmarks.json](benchmarks.json); `make bench
 """
 
 # Of every peer.
-ASKED = ("The same questions of known senders, of strangers, and of one of each in turn, by one caller or several at "
+ASKED = ("The same questions of known senders, of strangers, and of half of each, by one caller or several at "
          "once, each with one question at a time; every answer is checked. p50 and p99 are percentiles of the seconds "
          "that one question takes, medians over the rounds. ")
 

@@ -61,7 +61,7 @@ class Peer(ABC):
 
     @abstractmethod
     def fill(self, entries: int, expiring: int, request: Callable[[int], Request]) -> None:
-        """Make so many triplets known and, beside them, as many as are about to expire; before start()."""
+        """Make so many triplets known and, beside them, as many as are about to expire; before running()."""
 
     @abstractmethod
     def command(self) -> tuple[list[str], dict[str, str]]:

@@ -41,7 +41,7 @@ class Questions:
         self._files = 0
 
     def files(self, kind: str, size: int, number: int) -> list[Path]:
-        """So many files of so many questions: all known, all new, or one of each in turn by chance."""
+        """So many files of so many questions: all known, all new, or half of each by chance."""
         return [self.file(self._lines(kind, size)) for _ in range(number)]
 
     def file(self, lines: Iterable[str]) -> Path:
@@ -53,8 +53,11 @@ class Questions:
 
     def _lines(self, kind: str, size: int) -> Iterator[str]:
         kinds = {"known": [True], "new": [False], "mixed": [True, False]}[kind]
-        for number in range(size):
-            if kinds[number % len(kinds)]:
+        order = [kinds[number % len(kinds)] for number in range(size)]
+        # In turn, each of two callers would have one kind for itself.
+        self._pick.shuffle(order)
+        for is_known in order:
+            if is_known:
                 yield line(known(self._pick.randrange(self._entries)), "accept")
             else:
                 self._strangers += 1
