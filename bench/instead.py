@@ -6,11 +6,14 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import stores
 from execs import HERE, Command, Spawner
+from peers.postgrey import Postgrey
+from peers.questions import Request
 
 BASELINES = HERE / "baselines"
 
@@ -24,9 +27,10 @@ class Checker(NamedTuple):
     note: str = ""
 
 
-def checkers(spawner: Spawner, place: Path) -> list[Checker]:
-    """Those that this machine has."""
-    return [checker for checker in (python(place), shell(place), perl()) if checker]
+def checkers(spawner: Spawner, place: Path) -> Iterator[Checker]:
+    """Those that this machine has; what one needs runs until the next is asked for."""
+    yield from (checker for checker in (python(place), shell(place), perl()) if checker)
+    yield from postgrey(spawner, place)
 
 
 def python(place: Path) -> Checker:
@@ -75,3 +79,24 @@ def perl() -> Checker | None:
         print("  perl is not there: left out")
         return None
     return Checker("perl doing nothing", {"known sender": Command((found, "-e", "0"), {}, "", False)})
+
+
+def postgrey(spawner: Spawner, place: Path) -> Iterator[Checker]:
+    """A client that asks a postgrey, which runs meanwhile."""
+    missing = Postgrey.missing()
+    if missing:
+        print(f"  postgrey is left out: {missing}")
+        return
+    directory = place / "postgrey"
+    directory.mkdir()
+    daemon = Postgrey(directory)
+    known = Request(stores.client(0), "a@h.example", stores.RECIPIENT)
+    daemon.fill(1, 0, lambda number: known)
+    client = spawner.compiled(BASELINES / "ask_postgrey.c", [daemon.where]).words
+    environment = {"TCPREMOTEIP": known.client}
+    with daemon.running():
+        yield Checker("client of postgrey", {
+            "known sender": Command((*client, known.sender, known.recipient), environment, "ask_postgrey: accept "),
+            "stranger": Command((*client, "x@new%.example", known.recipient), environment, "ask_postgrey: defer "),
+        }, "a C program that asks a daemon over its socket; the time is the daemon's, which writes and flushes for "
+           "every question")

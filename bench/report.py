@@ -40,6 +40,11 @@ Made by `make bench-report` from [benchmarks.json](benchmarks.json); `make bench
   where it matters.
 """
 
+# Of every peer.
+ASKED = ("The same questions of known senders, of strangers, and of half of each, by one caller or several at "
+         "once, each with one question at a time; every answer is checked. p50 and p99 are percentiles of the seconds "
+         "that one question takes, medians over the rounds. ")
+
 # Heading and what is measured, by section, in the order of the page; a section without a word here comes last.
 CHAPTERS: dict[str, tuple[str, str]] = {
     "hook": ("The hook", "The whole life of a process, from spawn to exit, by the same of an empty static executable "
@@ -58,6 +63,17 @@ CHAPTERS: dict[str, tuple[str, str]] = {
     "compaction": ("Compaction", "By `cat`, which reads the same file and writes as much as the result, flushed."),
     "blocked": ("Writers during a compaction", "Promotions, each with its two flushes, alone and while compactions "
                 "follow one another."),
+    "peer-postgrey": ("Beside postgrey", ASKED + "postgrey is Perl with Berkeley DB, asked over its socket in "
+                      "Postfix's protocol. With it is a C client that is run for each question and asks it "
+                      "(`bench/baselines/ask_postgrey.c`), as a qmail has it that leaves its decisions to a daemon."),
+    "peer-sqlgrey": ("Beside SQLgrey", ASKED + "SQLgrey is Perl, here with SQLite, asked over its socket in Postfix's "
+                     "protocol, and with the same client."),
+    "peer-gross": ("Beside gross", ASKED + "gross is C, here without its DNS checks, asked over a port of loopback in "
+                   "Postfix's protocol, and with the same client."),
+    "peer-greylistd": ("Beside greylistd", ASKED + "greylistd is Python, asked over its socket in its own protocol."),
+    "peer-expiry": ("While peers expire", "Of so many entries half are expired. One question after the other is asked "
+                    "about known senders: the longest that the hook took while `fastgrey compact` ran, by the longest "
+                    "that the peer took while it did what it does about them."),
 }
 
 

@@ -21,6 +21,8 @@ MODULES = (
     "rules",
     "flood",
     "compaction",
+    "peer_decisions",
+    "peer_expiry",
 )
 # Seconds that all modules together should take; more is said, not cut.
 BUDGET = {"smoke": 60, "quick": 120, "full": 3600}
