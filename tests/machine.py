@@ -51,7 +51,8 @@ def fill_up(file):
     os.close(descriptor)
 
 
-PACKAGES = {"tcpserver": "ucspi-tcp-ipv6", "tcprules": "ucspi-tcp-ipv6", "multilog": "daemontools", "swaks": "swaks"}
+PACKAGES = {"tcpserver": "ucspi-tcp-ipv6", "tcprules": "ucspi-tcp-ipv6", "multilog": "daemontools", "swaks": "swaks",
+            "strace": "strace"}
 
 
 def tool(name):
