@@ -180,10 +180,10 @@ def _anew(root: Path, source: BinaryIO, name: str, told: Manifest, group: int | 
         succession.adopt(generation, 1, found.facts.policy)
         if found.facts.policy:
             hits = _part(source, told, HITS).ljust(policy.HIT.size * found.facts.rules, b"\0")
-            (root / f"hits.{found.facts.policy}").write_bytes(hits)
+            directory.write_flushed(_hits(root, found), hits)
         stats = _part(source, told, STATS)
         if stats:
-            (root / STATS).write_bytes(stats)
+            directory.write_flushed(root / STATS, stats)
         return bool(settings.by_name(found.facts.settings)["on_error"])
 
     directory.make(root, group, fill)

@@ -282,7 +282,7 @@ class _Compaction:
             numbers = copy.rewind()
         with self._step("compare"):
             self._each(copy.compare, "compare", total, pace)
-            directory.flush_directory(self.target)
+            directory.flush_generation(self.target)
         with self._step("catch up"):
             self._catch_up(copy, pace)
         if self.order.verify == "full":

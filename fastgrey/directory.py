@@ -77,9 +77,10 @@ def create(path: str | os.PathLike[str], settings: dict[str, int] | None = None,
 def make(root: Path, group: int | None, fill: Callable[[Path], bool]) -> None:
     """Make a store whose first generation, an empty directory, fill makes; it returns whether on_error is to defer.
     Raises StoreError where there is one, OSError."""
+    missing = [place for place in (root, *root.parents) if not place.exists()]
     root.parent.mkdir(parents=True, exist_ok=True)
     with shared_files():
-        made = not root.exists()
+        made = root in missing
         root.mkdir(exist_ok=True)
         if os.path.lexists(root / "current"):
             raise StoreError(f"there is a store at {root} already; remove it first, or change it with: fastgrey apply")
@@ -97,7 +98,11 @@ def make(root: Path, group: int | None, fill: Callable[[Path], bool]) -> None:
             defer_on_error = fill(generation)
             if not (root / "stats").exists() or read_counters(str(root / "stats")) is None:
                 make_counters(root, defer_on_error)
-            flush_directory(generation)
+            flush_generation(generation)
+            for place in missing:
+                # Who may only make something in a directory, and not read it, cannot flush it.
+                with suppress(PermissionError):
+                    flush_directory(place.parent)
             swap(root, generation.name)
         except BaseException:
             if not os.path.lexists(root / "current"):
@@ -123,12 +128,13 @@ def shared_files() -> Iterator[None]:
 
 
 def make_counters(root: Path, defer_on_error: bool) -> None:
-    """Put a page of counters, all zero, in place of whatever is there."""
+    """Put a page of counters, all zero, in place of whatever is there, durably."""
     if (root / "stats").is_dir():
         raise StoreError(f"{root / 'stats'} is a directory; remove it, and run this again")
     with shared_files():
         write_counters(str(root / "stats.new"), defer_on_error)
     os.replace(root / "stats.new", root / "stats")
+    flush_directory(root)
 
 
 def is_ours(name: str) -> bool:
@@ -181,14 +187,19 @@ def swap(root: Path, name: str) -> None:
     flush_directory(root)
 
 
+def write_flushed(path: Path, content: bytes) -> None:
+    """Write a file of a store, flushed. The name itself is not. OSError."""
+    with shared_files(), path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a file of a store, flushed, in place of what is there: by way of NAME.new, so that it is whole at any moment.
     The name itself is not flushed. OSError."""
     new = path.with_name(f"{path.name}.new")
-    with shared_files(), new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    write_flushed(new, text.encode())
     os.replace(new, path)
 
 
@@ -213,6 +224,13 @@ def flush_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_generation(path: Path) -> None:
+    """Flush the names in the directory of a generation, and its own: before a link names it, which a power cut might
+    otherwise keep and what it points to not."""
+    flush_directory(path)
+    flush_directory(path.parent)
 
 
 def remove(path: Path) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from .directory import flush_directory
 from .errors import OutputError
 
 
@@ -21,8 +22,8 @@ class Change(NamedTuple):
 def carry_out(changes: Sequence[Change]) -> None:
     """Make the changes in this order. Mode and owner of a file stay. Raises OutputError; then nothing is changed.
 
-    All that needs room is written beside before the first name changes, the way back too. What ends this process
-    between two names leaves each file whole, the old one or the new one.
+    All that needs room is written beside, and flushed, before the first name changes, the way back too. What ends this
+    process or the machine between two names leaves each file whole, the old one or the new one.
     """
     # By path: new content, and a copy of the old one.
     new: dict[Path, Path] = {}
@@ -40,6 +41,8 @@ def carry_out(changes: Sequence[Change]) -> None:
                 os.unlink(change.path)
             else:
                 os.replace(new[change.path], change.path)
+        for folder in dict.fromkeys(change.path.parent for change in changes):
+            flush_directory(folder)
     except BaseException as error:
         for change in reversed(done):
             if change.before is not None:
@@ -47,7 +50,8 @@ def carry_out(changes: Sequence[Change]) -> None:
             else:
                 change.path.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise OutputError(f"cannot write {error.filename}: {error.strerror}; nothing was changed") from None
+            raise OutputError(f"cannot write {error.filename or changes[0].path.parent}: {error.strerror}; nothing was "
+                              "changed") from None
         raise
     finally:
         for copy in (*new.values(), *old.values()):
@@ -66,6 +70,8 @@ def _write_beside(path: Path, content: bytes) -> Path:
                     os.fchown(descriptor, like.st_uid, like.st_gid)
             os.fchmod(descriptor, like.st_mode & 0o777 if like else 0o644)
             file.write(content)
+            file.flush()
+            os.fsync(descriptor)
     except BaseException as error:
         os.unlink(name)
         if isinstance(error, OSError):

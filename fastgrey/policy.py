@@ -227,7 +227,8 @@ def apply(store: _core.Store, policy: Policy) -> int:
         number = store.configure([values[name] for name in settings_.BY_NAME], policy.record,
                                  lambda number: write_hits(root, number, kept))
     except OSError as error:
-        raise StoreError(f"cannot write {error.filename}: {error.strerror}; the policy in force stays") from None
+        raise StoreError(f"cannot write {error.filename or root}: {error.strerror}; the policy in force stays"
+                         ) from None
     remove_hits_before(root, number)
     return number
 
@@ -241,9 +242,10 @@ def carried(before: Policy, rules: Iterable[Rule]) -> list[int]:
 
 
 def write_hits(root: Path, number: int, hits: Iterable[int]) -> None:
-    """Make the file of hits of the policy with this number. OSError."""
-    with directory.shared_files():
-        hits_path(root, number).write_bytes(b"".join(map(HIT.pack, hits)))
+    """Make the file of hits of the policy with this number, durably: what the hook finds cut short it does not count
+    in. OSError."""
+    directory.write_flushed(hits_path(root, number), b"".join(map(HIT.pack, hits)))
+    directory.flush_directory(root)
 
 
 def remove_hits_before(root: Path, number: int) -> None:

@@ -141,7 +141,7 @@ def adopt(generation: Path, number: int, policy_number: int) -> None:
         yield True
 
     soundness.in_child(generation, work, "adopt", soundness.nothing)
-    directory.flush_directory(generation)
+    directory.flush_generation(generation)
 
 
 def next_policy(goes: Contents | None, comes: Contents) -> int:

@@ -7,6 +7,14 @@ VERDICTS = (*(("accept", REASON_NAMES[reason]) for reason in range(ERROR + 1)),
 WAIT_BOUNDS = tuple([wait_bounds[i] for i in range(WAIT_COUNT - 1)])
 
 
+cdef void counters_follow(StoreState *s, const Head *head) noexcept nogil:
+    """Bring on_error in the page into line with the settings of a head that is flushed, and flush the page. Where that
+    cannot be done, verify and doctor find after a power cut that it is another one."""
+    if s.counters != NULL:
+        s.counters.defer_on_error = head.settings.defer_on_error != 0
+        msync(s.counters, PAGE, MS_SYNC)
+
+
 cdef dict page_read(CounterPage *page):
     # Before the totals, which may grow meanwhile: none of a snapshot is then larger than now.
     snapshots = {

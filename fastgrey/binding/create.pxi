@@ -49,7 +49,7 @@ cdef int generation_create(StoreState *s, const char *path, Head *head) noexcept
 
 
 def write_counters(path: str, defer_on_error: bool) -> None:
-    """Make the page of counters, all zero, at path."""
+    """Make the page of counters, all zero, at path, and flush it."""
     cdef CounterPage page
     memset(&page, 0, sizeof(page))
     memcpy(page.magic, b"fgstats\0", 8)
@@ -58,3 +58,5 @@ def write_counters(path: str, defer_on_error: bool) -> None:
     page.made = int(clock.time())
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o660), "wb") as file:
         file.write((<char *>&page)[:sizeof(page)] + bytes(PAGE - sizeof(page)))
+        file.flush()
+        os.fsync(file.fileno())

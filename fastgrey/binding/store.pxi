@@ -184,8 +184,7 @@ cdef class Store:
                 if not again:
                     self._raise(rc)
                     break
-            if self.state.counters != NULL:
-                self.state.counters.defer_on_error = head.settings.defer_on_error != 0
+            counters_follow(&self.state, &head)
             return head.policy
 
     def policy(self):

@@ -57,8 +57,7 @@ def follow_settings(Store store) -> None:
     store._usable()
     with store.lock:
         store._probe()
-        if store.state.counters != NULL:
-            store.state.counters.defer_on_error = store.state.head.settings.defer_on_error != 0
+        counters_follow(&store.state, &store.state.head)
 
 
 def adopt(path: str, uint64_t number, uint64_t policy) -> None:

@@ -39,10 +39,11 @@ cdef extern from "sys/stat.h" nogil:
     bint S_ISFIFO(mode_t mode)
 
 cdef extern from "sys/mman.h" nogil:
-    int PROT_READ, PROT_WRITE, MAP_SHARED
+    int PROT_READ, PROT_WRITE, MAP_SHARED, MS_SYNC
     void *MAP_FAILED
     void *mmap(void *address, size_t size, int protection, int flags, int fd, long offset)
     int munmap(void *address, size_t size)
+    int msync(void *address, size_t size, int flags)
 
 cdef extern from "signal.h" nogil:
     ctypedef void (*handler_t)(int) noexcept nogil

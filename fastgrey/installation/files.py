@@ -92,6 +92,7 @@ def take_away(job: Job, dry_run: bool) -> Change:
         if foreign and _same(job.target, job.kept):
             if not dry_run:
                 job.kept.unlink()
+                flush_directory(job.folder)
             return Change("restored")
         if foreign:
             raise InstallationError(f"{job.target} is not fastgrey's, so it stays")
