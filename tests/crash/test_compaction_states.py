@@ -23,6 +23,7 @@ import pytest
 
 import aging
 import fastgrey
+import interposer
 from conftest import HOOK
 from fastgrey import compaction, directory, last_run, manifest, policy, windows
 
@@ -38,10 +39,7 @@ pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C co
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """The library that counts calls and makes them fail."""
-    target = tmp_path_factory.mktemp("fault") / "fault.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", target, Path(__file__).with_name("fault.c"), "-ldl"],
-                   check=True)
-    return target
+    return interposer.build(tmp_path_factory.mktemp("fault") / "fault.so")
 
 
 @pytest.fixture
