@@ -112,6 +112,9 @@ cdef class Store:
         """A context in which no other thread of this process uses the store."""
         return self.lock
 
+    def __reduce__(self):
+        raise TypeError(f"store {self.path} cannot be handed to another process; open it anew there")
+
     @property
     def is_open(self):
         """Whether this process may use the store."""
