@@ -118,8 +118,8 @@ class Storm:
         words = [str(self.folder / word) if word in RULES else word for word in COMMANDS[name]]
         if number is None:
             return killing.after(seconds, [FASTGREY, *words], env=environment)
-        return killing.after(None, [sys.executable, "-c", interposer.COMMAND, str(self.path), str(number), str(log),
-                                    "fastgrey", *words], env=environment | {"LD_PRELOAD": str(self.library)})
+        return killing.after(None, [sys.executable, "-c", interposer.COMMAND, str(self.path), str(number), "0",
+                                    str(log), "fastgrey", *words], env=environment | {"LD_PRELOAD": str(self.library)})
 
     def plan(self):
         """One step: a command and how it ends, and the hooks of two strands: when they begin, and how they end."""
