@@ -7,6 +7,7 @@
 import json
 import os
 import platform
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,9 @@ def read(file):
 def merged(before, new):
     """All lines, those of a test that ran again in place of its earlier ones, by the name of what was tried."""
     names = {line["what"] for line in new}
-    return sorted([line for line in before if line["what"] not in names] + new, key=lambda line: line["what"])
+    kept = [line for line in before if line["what"] not in names]
+    return sorted(kept + new, key=lambda line: [int(part) if part.isdigit() else part
+                                                for part in re.split(r"(\d+)", line["what"])])
 
 
 def table(lines):

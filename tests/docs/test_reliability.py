@@ -44,7 +44,7 @@ def test_the_table_is_what_was_tried():
     by_name = {line["what"]: line for line in lines}
     assert len(by_name) == len(lines)
     assert all(line["effort"] >= 1 and line["machine"] for line in lines)
-    assert by_name["kill storm"]["kills"] >= 20_000
+    assert by_name["kill storm"]["kills"] >= 1000 * by_name["kill storm"]["effort"]
     assert by_name["kill storm"]["lost"] == 0
 
 
@@ -74,7 +74,7 @@ def test_make_torture_refuses_what_is_no_effort(value):
                           capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith(f"Makefile:")
+    assert done.stderr.startswith("Makefile:")
     assert f"EFFORT is '{value}'; it is a whole number from 1 on, as in: make torture EFFORT=20" in done.stderr
 
 
