@@ -173,7 +173,7 @@ def test_a_compaction_stopped_at_each_of_its_calls(template, tmp_path):
     """Known senders pass at every one; who must write is held up only where it has the lock. Then it comes to its end."""
     library, log = interposer.build(tmp_path / "fault.so"), tmp_path / "calls"
     whole = next(copies(template, 1))
-    assert compaction(whole, library, 0, log).wait(120) == 0
+    assert compaction(whole, library, 0, log).communicate(timeout=120)[1] == b""
     shutil.rmtree(whole)
     calls = len(log.read_text().splitlines())
     with effort.chance("stopped compaction") as pick:
