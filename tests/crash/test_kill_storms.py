@@ -230,7 +230,8 @@ def tables(path):
 @contextlib.contextmanager
 def held_open(path):
     """A process that has the store open, so that no opener finds itself alone."""
-    with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as holder:
         try:
             assert holder.stdout.readline() == b"\n"
             yield

@@ -2,11 +2,13 @@
 
 import contextlib
 import re
+import struct
 import subprocess
 import sys
 
 import pytest
 
+import aging
 import fastgrey
 import readers
 from conftest import HOOK
@@ -70,8 +72,8 @@ def test_living_readers_of_passed(store, on_error, run_hook, run_fastgrey):
             assert_full(done, on_error)
         doctor = run_fastgrey("doctor")
         assert doctor.returncode == 2
-        assert re.search(r"^wrong .*too many processes read the store.*\(passed\).*fuser -v STORE/\*/lock.mdb$", doctor.stdout,
-                         re.MULTILINE)
+        assert re.search(r"^wrong .*too many processes read the store.*\(passed\).*fuser -v STORE/\*/lock.mdb$",
+                         doctor.stdout, re.MULTILINE)
     assert run_hook(sender="a@known.example").words == ["accept", "known-domain"]
     assert run_hook(sender="a@stranger.example").words == ["defer", "new"]
     assert run_hook(sender="a@stranger.example").words == ["accept", "retry"]
@@ -160,3 +162,29 @@ def test_many_hooks_and_few_slots(make_store, path, run_hook, tmp_path):
     passed = [line for line in lines if b"accept known-domain" in line]
     assert passed
     assert all(b"accept error" in line and b"too many processes" in line for line in lines if line not in passed)
+
+
+# Where the lock file has the number of the last transaction (lock format 1), before the number of slots in use.
+LAST_TRANSACTION_AT = 48
+
+
+def test_a_table_whose_maker_was_killed(store, on_error, run_hook, pending_path):
+    """Who makes the table and is killed before its last step leaves it to whoever waited for it, without the number of
+    the last transaction. Nobody decides or writes by it; when all have let go of it, it is made anew."""
+    assert run_hook(sender="a@waiting.example").words == ["defer", "new"]
+    for environment, sender in ((store / "passed.000001", "a@known.example"), (pending_path, "a@waiting.example")):
+        before = {place: aging.records(place) for place in (store / "passed.000001", pending_path)}
+        # Somebody shares it all the time.
+        with slots_held(environment, 1):
+            with open(environment / "lock.mdb", "r+b") as file:
+                file.seek(LAST_TRANSACTION_AT)
+                (number,) = struct.unpack("=Q", file.read(8))
+                assert number > 1
+                file.seek(LAST_TRANSACTION_AT)
+                file.write(struct.pack("=Q", 0))
+            done = run_hook(sender=sender)
+            assert done.words == [on_error, "error"]
+            assert "cannot open the store" in done.line
+        assert {place: aging.records(place) for place in before} == before
+        assert run_hook(sender="a@known.example").words == ["accept", "known-domain"]
+    assert run_hook(sender="a@waiting.example").words == ["accept", "retry"]
