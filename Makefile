@@ -27,6 +27,12 @@ demo: build
 test: build test-packages $(VENV)/test-tools
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
+ifneq ($(filter torture,$(MAKECMDGOALS)),)
+ifneq ($(shell printf '%s' '$(EFFORT)' | grep -cx '[1-9][0-9]*'),1)
+$(error EFFORT is '$(EFFORT)'; it is a whole number from 1 on, as in: make torture EFFORT=20)
+endif
+endif
+
 torture: build test-packages $(VENV)/test-tools
 	rm -f build/tried.jsonl && mkdir -p build
 	FASTGREY_EFFORT=$(EFFORT) FASTGREY_TRIED=$(CURDIR)/build/tried.jsonl \

@@ -127,12 +127,17 @@ def seal(generation: Path) -> Manifest:
 
 def in_child(place: Path, work: Callable[[], Iterator[tuple[int, int] | T]], step: str, progress: Progress) -> T:
     """The value that work yields in a child; pairs before it are progress. StoreError for all that can go wrong."""
+    found: list[T] = []
     with told_as_store_error(place):
+        # To its end: a child that is killed with a generation open leaves its reader slot behind.
         for value in isolation.results(work):
-            if not isinstance(value, tuple):
-                return value
-            progress(step, *value)
-    raise StoreError(f"{place} could not be read to its end")
+            if isinstance(value, tuple):
+                progress(step, *value)
+            else:
+                found.append(value)
+    if not found:
+        raise StoreError(f"{place} could not be read to its end")
+    return found[0]
 
 
 @contextmanager

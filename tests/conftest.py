@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import debian
+import effort
 import fastgrey
 from fastgrey import directory
 
@@ -20,6 +21,11 @@ BIN = Path(sys.executable).parent
 HOOK = BIN / "qmail-checkenv"
 FASTGREY = BIN / "fastgrey"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_report_header():
+    """What repeats the tests that try at random."""
+    return f"effort: {effort.EFFORT}, drawn with FASTGREY_SEED={effort.SEED}"
 
 
 @pytest.fixture(autouse=True)

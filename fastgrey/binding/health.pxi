@@ -20,7 +20,6 @@ def clock_synchronised() -> bool | None:
 cdef int health_read(Store store, bint pending, MDB_txn **txn) except -1:
     """Begin reading a part of the store; False where there is no such part."""
     cdef int rc
-    store._usable()
     if not pending:
         store._raise(passed_read(&store.state, txn))
         return True
@@ -48,6 +47,7 @@ def reader_table(Store store, bint pending):
     cdef MDB_envinfo info
     cdef int dead = 0
     lines = []
+    store._usable()
     with store.lock:
         if not health_read(store, pending, &txn):
             return None
@@ -98,6 +98,7 @@ def count_after(Store store, bint pending, now: int, size_t limit) -> tuple[int,
     cdef int64_t when = now
     cdef size_t looked = 0, after = 0
     cdef int i, rc = 0
+    store._usable()
     with store.lock:
         if not health_read(store, pending, &txn):
             return 0, 0

@@ -112,6 +112,9 @@ cdef class Store:
         """A context in which no other thread of this process uses the store."""
         return self.lock
 
+    def __reduce__(self):
+        raise TypeError(f"store {self.path} cannot be handed to another process; open it anew there")
+
     @property
     def is_open(self):
         """Whether this process may use the store."""
@@ -275,9 +278,10 @@ cdef class Store:
             return found[::-1]
 
     def drop_expired(self, now: int) -> int:
-        """Drop the partitions of pending that hold no live record any more; their number."""
+        """Drop the partitions of pending that hold no live record any more, and the slots of dead readers; the number of
+        partitions."""
         cdef MDB_txn *txn = NULL
-        cdef int rc, dropped = 0
+        cdef int rc, dropped = 0, dead = 0
         cdef int64_t when = now
         self._usable()
         with self.lock:
@@ -285,6 +289,8 @@ cdef class Store:
             self._raise(pending_open(&self.state, False))
             if self.state.pending.env == NULL:
                 return 0
+            # What a killed reader pins could not be used again, for as long as somebody has the store open.
+            mdb_reader_check(self.state.pending.env, &dead)
             rc = environment_write(&self.state.pending, &txn)
             if rc == 0:
                 rc = partitions_drop(txn, when, pending_horizon(&self.state), &dropped)

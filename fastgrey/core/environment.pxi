@@ -30,8 +30,8 @@ cdef void environment_close(Environment *e) noexcept nogil:
     memset(e, 0, sizeof(Environment))
 
 
-cdef int environment_open(Environment *e, const char *path, unsigned int flags, unsigned int tables) noexcept nogil:
-    """Open the directory path; an errno or LMDB code. No map size is given: LMDB takes it from the file."""
+cdef int environment_open_once(Environment *e, const char *path, unsigned int flags,
+                               unsigned int tables) noexcept nogil:
     cdef mode_t mask
     cdef int rc = mdb_env_create(&e.env)
     if rc == 0:
@@ -93,6 +93,37 @@ cdef void environment_read_end(Environment *e) noexcept nogil:
     if e.reading:
         mdb_txn_reset(e.reader)
         e.reading = False
+
+
+cdef int environment_open(Environment *e, const char *path, unsigned int flags, unsigned int tables) noexcept nogil:
+    """Open the directory path; an errno or LMDB code. No map size is given: LMDB takes it from the file.
+
+    Who finds nobody there makes the table of readers, in which the number of the last transaction comes last. Killed
+    before that, it leaves a table without it to whoever was waiting for it: LMDB then reads and writes from transaction
+    0, and what was committed is gone. Once all have let go of such a table, the next one makes it anew.
+    """
+    cdef MDB_txn *txn = NULL
+    cdef MDB_envinfo info
+    cdef timespec pause
+    cdef int attempt, rc
+    cdef bint whole
+    for attempt in range(TRIES):
+        rc = environment_open_once(e, path, flags, tables)
+        if rc == 0:
+            rc = environment_read(e, &txn)
+        if rc != 0:
+            environment_close(e)
+            return rc
+        mdb_env_info(e.env, &info)
+        whole = mdb_txn_id(txn) != 0 or info.me_last_txnid == 0
+        environment_read_end(e)
+        if whole:
+            return 0
+        environment_close(e)
+        pause.tv_sec = 0
+        pause.tv_nsec = 1_000_000 * (attempt + 1)
+        nanosleep(&pause, NULL)
+    return EAGAIN
 
 
 cdef int environment_write(Environment *e, MDB_txn **txn) noexcept nogil:

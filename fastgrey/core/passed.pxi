@@ -27,7 +27,11 @@ cdef int open_fault(int rc) noexcept nogil:
     # EBADF: LMDB tried to give an empty file its first pages through a descriptor for reading.
     if rc == MDB_INVALID or rc == MDB_NOTFOUND or rc == EBADF or rc == MDB_CORRUPTED or rc == MDB_PAGE_NOTFOUND:
         return NOT_A_STORE
-    return CANNOT_OPEN
+    return TOO_MANY_READERS if rc == MDB_READERS_FULL else CANNOT_OPEN
+
+
+cdef int read_fault(int rc) noexcept nogil:
+    return TOO_MANY_READERS if rc == MDB_READERS_FULL else CANNOT_READ
 
 
 cdef int passed_open(StoreState *s, bint writable) noexcept nogil:
@@ -86,7 +90,7 @@ cdef int passed_read(StoreState *s, MDB_txn **txn) noexcept nogil:
                 return fault
         rc = environment_read(&s.passed, txn)
         if rc != 0:
-            return fail(s, CANNOT_READ, rc)
+            return fail(s, read_fault(rc), rc)
         fault = head_read(s, txn[0])
         if fault != NO_FAULT:
             environment_read_end(&s.passed)

@@ -176,7 +176,7 @@ cdef int pending_find(StoreState *s, const Envelope *e, int64_t now, bint create
     if rc == 0:
         return NO_FAULT
     environment_close(&s.pending)
-    return fail(s, CANNOT_READ, rc)
+    return fail(s, read_fault(rc), rc)
 
 
 cdef int pending_record(StoreState *s, const Envelope *e, int64_t now, Pending *out, int *notes) noexcept nogil:
@@ -210,7 +210,8 @@ cdef int pending_record(StoreState *s, const Envelope *e, int64_t now, Pending *
             gave_up(s, given_up, notes)
             if not pool_passes(s, out, now):
                 count(s, COUNT_STRANGERS)
-        if rc != MDB_MAP_FULL:
+        # The last attempt stays what it is: what pending_room says after it would pass for a record.
+        if rc != MDB_MAP_FULL or attempt == TRIES - 1:
             break
         rc = pending_room(s, now, attempt, notes)
         if rc != 0:

@@ -45,6 +45,7 @@ cdef enum Fault:
     BAD_HOOK = 18
     NO_ENVELOPE = 19
     BAD_POSTGREY_USAGE = 20
+    TOO_MANY_READERS = 21
 
 # What went wrong beside a verdict that stands all the same.
 cdef enum Note:
@@ -163,6 +164,8 @@ cdef const char *fault_text(int fault) noexcept nogil:
         return b"sender and recipient are not in the environment"
     elif fault == BAD_POSTGREY_USAGE:
         return b"wants as arguments SERVER, SENDER, RECIPIENT, CLIENT and, where there is one, NAME"
+    elif fault == TOO_MANY_READERS:
+        return b"too many processes read the store at once"
     return b"a file of the store is damaged or was cut short"
 
 
@@ -196,6 +199,8 @@ cdef const char *fault_remedy(int fault) noexcept nogil:
         return b"run it as RCPTCHECK (SENDER, RECIPIENT), or in [rcpt] of qmail-spp (SMTPMAILFROM, SMTPRCPTTO)"
     elif fault == BAD_POSTGREY_USAGE:
         return b"let the qmail-smtpd of s/qmail run it, as POSTGREY says"
+    elif fault == TOO_MANY_READERS:
+        return b"look for those that do not end: fuser -v STORE/*/lock.mdb; ask: fastgrey doctor"
     return b"ask: fastgrey doctor"
 
 

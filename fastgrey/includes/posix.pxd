@@ -2,7 +2,7 @@
 
 cdef extern from "errno.h" nogil:
     int errno
-    int ENOENT, EACCES, EROFS, ENOMEM, EBADF, EINVAL, ENOTDIR, ENAMETOOLONG, EEXIST, EINTR
+    int ENOENT, EACCES, EROFS, ENOMEM, EBADF, EINVAL, ENOTDIR, ENAMETOOLONG, EEXIST, EINTR, EAGAIN
 
 cdef extern from "fcntl.h" nogil:
     int O_RDONLY, O_RDWR, O_CLOEXEC, O_ACCMODE
