@@ -1,11 +1,15 @@
 # make demo   the main job, shown            make test   all tests
 # make build  .venv with fastgrey and qmail-checkenv
-# make bench  a first benchmark of the hook  make clean  all of the above undone
+# make bench  all benchmarks, two minutes; PROFILE=full for the record, MODULES='hook rules' some of them
+# make bench-report  docs/benchmarks.md and its plots, from docs/benchmarks.json
+# make clean  all of the above undone
 # make torture EFFORT=20   the tests that try at random, kill and fuzz, twenty times as long; ONLY=kill some of them
 # make pages  the documents that follow from the code: docs/configuration.md, docs/man/
 
 PYTHON ?= python3.11
 EFFORT ?= 20
+PROFILE ?= quick
+RESULTS ?= build/bench.json
 VENV = .venv
 PACKAGES = gcc libc6-dev binutils pkg-config liblmdb-dev libxxhash-dev python3-dev python3-venv
 # Debian has two of tcpserver, which exclude each other; a mail server keeps the one it has.
@@ -13,7 +17,7 @@ TEST_PACKAGES = daemontools groff man-db mandoc patch runit s6 swaks systemd $(i
 SOURCES = pyproject.toml setup.py $(shell find fastgrey -name '*.py' -o -name '*.pyx' -o -name '*.px[di]')
 PIP = $(VENV)/bin/pip --disable-pip-version-check install --quiet
 
-.PHONY: build demo test torture bench pages packages test-packages clean
+.PHONY: build demo test torture bench bench-report pages packages test-packages clean
 
 build: $(VENV)/built
 
@@ -28,11 +32,11 @@ torture: build test-packages $(VENV)/test-tools
 	FASTGREY_EFFORT=$(EFFORT) FASTGREY_TRIED=$(CURDIR)/build/tried.jsonl \
 		$(VENV)/bin/python -m pytest -m torture $(if $(ONLY),-k '$(ONLY)') $(PYTEST_ARGS)
 
-bench: build
-	$(VENV)/bin/python bench/hook.py
-	$(VENV)/bin/python bench/rules.py
-	$(VENV)/bin/python bench/flood.py
-	$(VENV)/bin/python bench/compaction.py
+bench: build $(VENV)/bench-tools
+	$(VENV)/bin/python bench/suite.py --profile $(PROFILE) --json $(RESULTS) $(MODULES)
+
+bench-report: build $(VENV)/bench-tools
+	$(VENV)/bin/python bench/report.py
 
 pages: build
 	$(VENV)/bin/fastgrey config describe --markdown >docs/configuration.md
@@ -68,7 +72,11 @@ $(VENV)/built: $(SOURCES) | packages $(VENV)/bin/pip
 	@touch $@
 
 $(VENV)/test-tools: pyproject.toml | $(VENV)/built
-	$(PIP) --no-build-isolation --editable '.[test]'
+	$(PIP) --no-build-isolation --editable '.[test,bench]'
+	@touch $@
+
+$(VENV)/bench-tools: pyproject.toml | $(VENV)/built
+	$(PIP) --no-build-isolation --editable '.[bench]'
 	@touch $@
 
 clean:

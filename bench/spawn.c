@@ -1,12 +1,14 @@
-/* Times spawn to exit of several commands in turn, one process of each after the other, so that whatever the machine
- * does meanwhile hits them alike.
+/* Times spawn to exit of several commands in turn, so that whatever the machine does meanwhile hits them alike.
  *
- *   spawn ROUNDS TIMES -- [NAME=VALUE] COMMAND [ARGUMENT ...] [-- COMMAND ...]
+ *   spawn TIMES CALLERS -- [NAME=VALUE ...] COMMAND [ARGUMENT ...] [-- ...]
  *
- * NAME=VALUE goes into the environment and stays there until another command sets it anew.
+ * NAME=VALUE goes into the environment and stays there until another command sets it anew. A '%' in an argument becomes
+ * a number that was never used before, so that every call is a stranger; a '#' becomes the next of the numbers 0 to 199.
  *
- * Prints a line a round: the median of each command in microseconds. A '%' in an argument becomes a number that was
- * never used before, so that every call is a stranger. Any exit status but those a hook gives ends the run.
+ * With one caller a process of each command runs after the other, and printed is the median of each in microseconds. With
+ * more, each command has so many callers at once for a while and then the next command has: what a process takes then
+ * depends on whom it meets, so printed is the time of all by their number (the median of BLOCKS such turns). TIMES
+ * processes of each are run by each caller. Any exit status but those a hook gives ends the run.
  */
 #include <errno.h>
 #include <spawn.h>
@@ -15,10 +17,13 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 extern char **environ;
 
-enum { COMMANDS = 12, ARGUMENTS = 16, LONGEST = 256 };
+enum { COMMANDS = 12, ARGUMENTS = 16, LONGEST = 256, BLOCKS = 5, KNOWN = 200 };
+
+static long serial;
 
 static double microseconds(void)
 {
@@ -48,27 +53,21 @@ static void shuffle(int *order, int n)
 
 static double run(char **command)
 {
-    static long serial;
     static char text[ARGUMENTS][LONGEST];
     char *argv[ARGUMENTS + 1];
     int i, status;
     pid_t child;
     double start;
 
-    if (!serial) {
-        struct timespec t;
-        clock_gettime(CLOCK_REALTIME, &t);
-        serial = t.tv_sec * 1000000000L + t.tv_nsec;
-    }
     serial++;
-    if (command[0][0] != '/')
-        putenv(*command++);
-    for (i = 0; command[i]; i++) {
-        char *mark = strchr(command[i], '%');
+    for (; command[0][0] != '/'; command++)
+        putenv(command[0]);
+    for (i = 0; command[i] && i < ARGUMENTS; i++) {
+        char *mark = strpbrk(command[i], "%#");
         argv[i] = command[i];
         if (mark) {
             snprintf(text[i], LONGEST, "%.*s%ld%s", (int)(mark - command[i]), command[i],
-                     serial, mark + 1);
+                     *mark == '#' ? serial % KNOWN : serial, mark + 1);
             argv[i] = text[i];
         }
     }
@@ -81,43 +80,80 @@ static double run(char **command)
     }
     waitpid(child, &status, 0);
     start = microseconds() - start;
-    if (!WIFEXITED(status) || (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != 111)) {
+    if (!WIFEXITED(status)
+        || (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != 100 && WEXITSTATUS(status) != 111)) {
         fprintf(stderr, "%s: wait status %d\n", argv[0], status);
         exit(1);
     }
     return start;
 }
 
+/* The time of so many callers at once, by the number of processes. The callers are there before the clock is. */
+static double together(char **command, int times, int callers)
+{
+    int i, k, gate[2], status, failed = 0;
+    double start;
+    char end;
+
+    if (pipe(gate) != 0)
+        exit(1);
+    for (i = 0; i < callers; i++)
+        if (fork() == 0) {
+            serial += (long)i * 1000003;
+            close(gate[1]);
+            /* Ends when the parent closes the gate. */
+            if (read(gate[0], &end, 1) != 0)
+                _exit(1);
+            close(gate[0]);
+            for (k = 0; k < times; k++)
+                run(command);
+            _exit(0);
+        }
+    close(gate[0]);
+    start = microseconds();
+    close(gate[1]);
+    for (i = 0; i < callers; i++)
+        if (wait(&status) < 0 || status != 0)
+            failed = 1;
+    if (failed)
+        exit(1);
+    serial += (long)callers * 1000003;
+    return (microseconds() - start) / ((double)times * callers);
+}
+
 int main(int argc, char **argv)
 {
     char **commands[COMMANDS];
-    int n = 0, i, round, rounds, times, c;
+    int n = 0, i, c, times, callers, order[COMMANDS];
     double *taken[COMMANDS];
-    int order[COMMANDS];
+    struct timespec t;
 
     if (argc < 5)
         return 2;
-    rounds = atoi(argv[1]);
-    times = atoi(argv[2]);
+    times = atoi(argv[1]);
+    callers = atoi(argv[2]);
     for (i = 3; i < argc; i++)
         if (strcmp(argv[i], "--") == 0) {
             argv[i] = NULL;
-            if (n < COMMANDS)
-                commands[n++] = argv + i + 1;
+            if (n == COMMANDS || i + 1 == argc)
+                return 2;
+            commands[n++] = argv + i + 1;
         }
+    clock_gettime(CLOCK_REALTIME, &t);
+    serial = t.tv_sec * 1000000000L + t.tv_nsec;
+    if (callers > 1)
+        times = (times + BLOCKS - 1) / BLOCKS;
     for (c = 0; c < n; c++)
-        taken[c] = malloc(times * sizeof(double)), order[c] = c;
-    for (round = 0; round < rounds; round++) {
-        for (i = 0; i < times; i++) {
-            shuffle(order, n);
-            for (c = 0; c < n; c++)
-                taken[order[c]][i] = run(commands[order[c]]);
-        }
-        for (c = 0; c < n; c++) {
-            qsort(taken[c], times, sizeof(double), ascending);
-            printf("%.1f%c", taken[c][times / 2], c + 1 < n ? ' ' : '\n');
-        }
-        fflush(stdout);
+        taken[c] = malloc((callers > 1 ? BLOCKS : times) * sizeof(double)), order[c] = c;
+    for (i = 0; i < (callers > 1 ? BLOCKS : times); i++) {
+        shuffle(order, n);
+        for (c = 0; c < n; c++)
+            taken[order[c]][i] = callers > 1 ? together(commands[order[c]], times, callers) : run(commands[order[c]]);
+    }
+    times = callers > 1 ? BLOCKS : times;
+    for (c = 0; c < n; c++) {
+        qsort(taken[c], times, sizeof(double), ascending);
+        printf("%.1f%c", taken[c][times / 2], c + 1 < n ? ' ' : '\n');
     }
     return 0;
 }

@@ -1,52 +1,83 @@
-"""Stores of any size, made in bulk: what most benchmarks look into.
+"""Stores to measure with: so many known records, as a compaction leaves them, and some that are there to be asked for.
 
-Request number N is the same everywhere, and known in a store of more than N triplets. Ten in a row come from one client
-and one sender domain. Of these groups every tenth (0, 10, …) has a client with five promotions, every tenth (1, 11, …)
-neither client nor domain, the others a known domain: so default settings accept them as KINDS says.
+Records that nobody asks for are written past the core, sorted, and make 10^7 known triplets in ten seconds.
 """
 
 import random
+import struct
 import time
 from pathlib import Path
 
-import core
+import lmdb
+
 import fastgrey
+from fastgrey._core import Store
 
-GROUP = 10
-# Which groups modulo 10 a check by default settings accepts for which reason.
-KINDS = {"known-client": (0,), "known-triplet": (1,), "known-domain": tuple(range(2, 10))}
-# A last-seen time is not written while these stores live: known senders only read.
-NO_REFRESH = {"refresh": 10**7}
+SEED = 1
+BATCH = 50_000
+# A quarter as many clients as triplets and half as many domains, in LMDB's order of its tables.
+SHARES = {"client": 4, "domain": 2, "triplet": 1}
+# The same question is never the only one: so many senders are known, a page of a large table for each.
+SENDERS = 200
+RECIPIENT = "b@example.net"
+# Each of the senders was promoted from an address of its own, so that none of these is a known client.
+NETWORK = "10.0.0"
+KNOWN_CLIENT = "192.0.2.1"
 
 
-def make(path: Path, known: int, *, packed: bool = True, expired: int = 0, **settings: int) -> Path:
-    """A new store with so many known triplets: 10^7 take a quarter of a minute and 500 MB of memory.
-
-    packed: pages as full as a compaction leaves them; else two thirds full, as hooks leave them. expired: each
-    so-manieth triplet is, 0 for none. settings: stored numbers by name, beside NO_REFRESH.
-    """
-    fastgrey.create(path, NO_REFRESH | settings)
+def made(store: Path, known: int, settings: dict[str, int] | None = None, askable: bool = True) -> Path:
+    """A new store with so many known triplets beside those that can be asked for; its path."""
+    # No record is refreshed while it is measured.
+    fastgrey.create(store, {"refresh": 10**7, **(settings or {})})
     if known:
-        core.load().fill(str(path), known, int(time.time()), packed=packed, expired=expired)
-    return path
+        fill(store, known)
+    if askable:
+        introduce(store)
+    return store
 
 
-def request(number: int) -> tuple[bytes, bytes, bytes]:
-    """Client, sender and recipient of request `number`."""
-    return core.load().triplet(number)
+def fill(store: Path, known: int, seen: int = 0) -> None:
+    """Records under keys that are spread evenly, last seen `seen` or 1000 seconds ago: full pages in order."""
+    record = struct.pack("<Q", 1 << 40 | (seen or int(time.time()) - 1000))
+    pick = random.Random(SEED)
+    # A map that is no larger than a store which grew to this size would have.
+    room = 1 << max(20, (80 * known).bit_length())
+    with lmdb.open(str(store / "passed.000001"), max_dbs=8, map_size=room, sync=False, writemap=True,
+                   max_readers=8192) as table:
+        for kind, share in SHARES.items():
+            with table.begin(db=table.open_db(kind.encode()), write=True) as txn:
+                number = known // share
+                step = (1 << 64) // max(1, number)
+                for start in range(0, number, BATCH):
+                    tails = pick.randbytes(8 * BATCH)
+                    txn.cursor().putmulti([
+                        (struct.pack(">Q", index * step) + tails[(index - start) * 8:(index - start) * 8 + 8], record)
+                        for index in range(start, min(start + BATCH, number))], append=True)
+        table.sync(True)
+        size = (table.info()["last_pgno"] + 1) * table.stat()["psize"]
+    # Written through the map, the file has the size of the map.
+    with (store / "passed.000001" / "data.mdb").open("r+b") as data:
+        data.truncate(size)
 
 
-def some(how_many: int, known: int, kind: str | None = None, seed: int = 1) -> list[tuple[bytes, bytes, bytes]]:
-    """Requests drawn at random from the known ones: those of one kind, None for all."""
-    chance = random.Random(seed)
-    groups = KINDS[kind] if kind else range(10)
-    tens = max(1, known // (10 * GROUP))
-    number = core.load().triplet
-    return [number((chance.randrange(tens) * 10 + chance.choice(groups)) * GROUP + chance.randrange(GROUP))
-            for _ in range(how_many)]
+def introduce(store: Path) -> None:
+    """Let SENDERS domains become known, and one client; `sender(n)` from `client(n)` is then a known domain."""
+    start = int(time.time()) - 4000
+    # Flushing would take most of the time and change nothing of what is measured.
+    with Store(str(store), throw_away=True) as opened:
+        for step in (0, 400):
+            for number in range(SENDERS):
+                opened.check(client=client(number), sender=sender(number), recipient=RECIPIENT, now=start + step)
+            for number in range(6):
+                opened.check(client=KNOWN_CLIENT, sender=f"a@of{'abcdef'[number]}.example", recipient=RECIPIENT,
+                             now=start + step)
 
 
-def strangers(how_many: int, first: int = 0) -> list[tuple[bytes, bytes, bytes]]:
-    """Requests that no store of make() knows, nor anything of them; with another `first`, others."""
-    number = core.load().triplet
-    return [number(2_000_000_000 + (first + i) * GROUP) for i in range(how_many)]
+def client(number: int) -> str:
+    """The address that the known sender with that number comes from."""
+    return f"{NETWORK}.{number + 1}"
+
+
+def sender(number: int) -> str:
+    """The address of that known sender."""
+    return f"a@h{number}.example"
