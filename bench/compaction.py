@@ -1,16 +1,11 @@
-"""What a compaction costs beside `cat`: reading the same file and writing as much as the result, with the same flush.
+"""What a compaction costs, and what it costs those who want to write meanwhile.
 
-    bench/compaction.py [--known N] [--rounds N] [--promotions N]
-
-Half of the known triplets are expired. In a round the compaction of a fresh copy of the store and `cat` take turns,
-with the files in the page cache for both. Printed are the median and the range of the ratios over the rounds: with
-every record compared (--verify copy), and with the independent reader's walk as well (--verify full, the default).
-
-Then promotions, each timed in a process that has the store open: first alone, then while compactions follow one
-another.
+Sections: compaction (half of the known triplets are expired; in a round the compaction of a fresh copy of the store and
+`cat` take turns; with every record compared, --verify copy, and with the independent reader's walk as well, --verify
+full, the default); blocked (promotions, each timed in a process that has the store open: first alone, then while
+compactions follow one another).
 """
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -24,16 +19,35 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any, NamedTuple
 
 import lmdb
 
 import fastgrey
+import figures
 from fastgrey import compaction
+from figures import Count, Results
 
 FASTGREY = Path(sys.executable).parent / "fastgrey"
+SECTIONS = ("compaction", "blocked")
 # A transaction of hooks brings few records; this many at once leave a file that is not much fuller.
 BATCH = 1000
 SEED = 1
+# Seconds between two promotions.
+PAUSE = 0.002
+
+
+class Extent(NamedTuple):
+    """How much is measured."""
+
+    # Known triplets, half of them expired.
+    known: int
+    rounds: int
+    # Timed alone, and again during compactions.
+    promotions: int
+
+
+EXTENTS = {"smoke": Extent(4000, 2, 30), "quick": Extent(100_000, 3, 300), "full": Extent(10**7, 5, 5000)}
 
 
 def fill(store: Path, known: int) -> None:
@@ -68,7 +82,7 @@ def cat(source: Path, size: int, target: Path) -> float:
     return taken
 
 
-def compact(store: Path, verify: str) -> tuple[float, dict[str, object], int, int]:
+def compact(store: Path, verify: str) -> tuple[float, dict[str, Any], int, int]:
     """Seconds, the summary, and the peak of all memory and of that which is not the files' own, in bytes."""
     started = time.monotonic()
     process = subprocess.Popen([FASTGREY, "compact", "--json", "--store", store, "--verify", verify],
@@ -96,105 +110,101 @@ def anonymous(pid: int) -> int:
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:")), 0)
 
 
-def against_cat(arguments: argparse.Namespace, place: Path) -> None:
-    """Print the ratios, and what an entry takes."""
+def against_cat(extent: Extent, results: Results, place: Path) -> None:
+    """The ratios, and what an entry takes."""
     master = place / "master"
-    fill(master, arguments.known)
-    ratios: dict[str, list[float]] = {verify: [] for verify in compaction.VERIFY}
-    times: dict[str, list[float]] = {name: [] for name in ("cat", *compaction.VERIFY)}
+    fill(master, extent.known)
+    seconds: dict[str, list[float]] = {f"compaction, --verify {verify}": [] for verify in compaction.VERIFY}
+    bases: dict[str, list[float]] = {name: [] for name in seconds}
+    steps: dict[str, dict[str, float]] = {}
     peak = own = 0
-    for _ in range(arguments.rounds):
-        for verify in compaction.VERIFY:
+    for _ in range(extent.rounds):
+        for verify, name in zip(compaction.VERIFY, seconds, strict=True):
             store = place / "store"
             shutil.copytree(master, store, symlinks=True)
             os.sync()
             data = store / "passed.000001" / "data.mdb"
             before = data.stat().st_size
-            taken, done, reached, mine = compact(store, verify)
+            spent, done, reached, mine = compact(store, verify)
             size = (store / "passed.000002" / "data.mdb").stat().st_size
-            if (done["alive"], done["expired"]) != (arguments.known // 2, arguments.known - arguments.known // 2):
+            if (done["alive"], done["expired"]) != (extent.known // 2, extent.known - extent.known // 2):
                 raise SystemExit(f"bench: {done}")
-            base = cat(data, size, place / "copy")
-            times["cat"].append(base)
-            times[verify].append(taken)
-            ratios[verify].append(taken / base)
+            bases[name].append(cat(data, size, place / "copy"))
+            seconds[name].append(spent)
+            steps[name] = done["steps"]
             peak, own = max(peak, reached), max(own, mine)
-            steps = ", ".join(f"{name} {seconds:.2f}" for name, seconds in done["steps"].items())
-            print(f"  {verify}: {taken:.2f} s, cat {base:.2f} s; {steps}", flush=True)
             shutil.rmtree(store)
-    alive = arguments.known // 2
-    print(f"{before} bytes with {arguments.known} entries ({before / arguments.known:.1f} each), {size} bytes with "
-          f"{alive} after ({size / alive:.1f} each)")
-    print(f"{'':26}{'ratio':>7}{'range':>15}   median time, for orientation only")
-    for verify in reversed(compaction.VERIFY):
-        print(f"compaction, --verify {verify:5}{median(ratios[verify]):7.2f}{min(ratios[verify]):9.2f}-"
-              f"{max(ratios[verify]):.2f}   {median(times[verify]):.2f} s")
-    print(f"{'cat':26}{1:7.2f}{'':15}   {median(times['cat']):.2f} s")
-    print(f"peak memory: {own >> 20} MiB of its own, {peak >> 20} MiB with pages of the files")
+    note = "cat reads the same file and writes as much as the result, with the same flush; files in the page cache"
+    for name, taken in seconds.items():
+        results.add(*figures.figures_of({name: taken, "cat": bases[name]}, "cat", "compaction", notes={name: note}))
+        results.add(Count("compaction", f"{name}: seconds of the last round", dict(steps[name])))
+    alive = extent.known // 2
+    results.add(Count("compaction", f"{extent.known} entries, half of them expired", {
+        "bytes before": before, "bytes an entry before": before / extent.known, "bytes after": size,
+        "bytes an entry after": size / alive, "peak of its own memory": own, "peak with pages of the files": peak}))
     shutil.rmtree(master)
 
 
 def promote(store: Path, number: int, pause: float) -> list[float]:
-    """Milliseconds of so many promotions, one after the other."""
+    """Seconds of so many promotions, one after the other."""
     taken = []
     with fastgrey.open(store) as opened:
         for index in range(number):
-            request = {"client": "192.0.2.1", "sender": "a@example.org",
-                       "recipient": f"{os.getpid()}-{time.monotonic_ns()}-{index}@example.net"}
-            opened.check(**request)
+            recipient = f"{os.getpid()}-{time.monotonic_ns()}-{index}@example.net"
+            opened.check(client="192.0.2.1", sender="a@example.org", recipient=recipient)
             started = time.perf_counter()
-            verdict = opened.check(**request)
-            taken.append((time.perf_counter() - started) * 1000)
+            verdict = opened.check(client="192.0.2.1", sender="a@example.org", recipient=recipient)
+            taken.append(time.perf_counter() - started)
             if verdict.reason != "retry":
                 raise SystemExit(f"bench: {verdict}")
             time.sleep(pause)
     return taken
 
 
-def blocked(arguments: argparse.Namespace, place: Path) -> None:
-    """Print how long promotions take while nothing else happens, and while compactions follow one another."""
+def blocked(extent: Extent, results: Results, place: Path) -> None:
+    """How long promotions take while nothing else happens, and while compactions follow one another."""
     store = place / "store"
-    fill(store, arguments.known)
+    fill(store, extent.known)
     nothing_else = {"delay": 0, "allow_client_after": 0, "allow_domain_after": 0, "pool_hops": 0}
     settings = fastgrey.settings.defaults() | nothing_else
     with fastgrey.open(store) as opened:
         opened.configure(list(settings.values()))
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        alone = pool.apply(promote, (store, arguments.promotions, arguments.pause))
-        work = pool.apply_async(promote, (store, arguments.promotions, arguments.pause))
+        alone = pool.apply(promote, (store, extent.promotions, PAUSE))
+        work = pool.apply_async(promote, (store, extent.promotions, PAUSE))
         compactions, locked = 0, []
         while not work.ready():
             _, done, _, _ = compact(store, "full")
             compactions += 1
-            locked.append(done["locked"] * 1000)
+            locked.append(done["locked"])
         during = work.get()
     with fastgrey.open(store) as opened:
-        earned = opened.known()["triplet"] - arguments.known // 2
-    if earned != 2 * arguments.promotions:
-        raise SystemExit(f"bench: {earned} of {2 * arguments.promotions} promotions are there")
-    print(f"{arguments.promotions} promotions, one after the other, {arguments.pause * 1000:.0f} ms between them, in ms")
-    print(f"{'':34}{'median':>8}{'99.9th':>9}{'most':>9}")
+        earned = opened.known()["triplet"] - extent.known // 2
+    if earned != 2 * extent.promotions:
+        raise SystemExit(f"bench: {earned} of {2 * extent.promotions} promotions are there")
     for name, times in (("alone", alone), (f"during {compactions} compactions", during)):
         high = quantiles(times, n=1000)[-1] if len(times) > 1 else times[0]
-        print(f"{name:34}{median(times):8.2f}{min(high, max(times)):9.2f}{max(times):9.2f}")
-    print(f"{'the write lock was held for':34}{median(locked):8.2f}{'':9}{max(locked):9.2f}")
+        results.add(Count("blocked", f"seconds of {extent.promotions} promotions, {name}", {
+            "median": median(times), "99.9th": min(high, max(times)), "most": max(times)}))
+    results.add(Count("blocked", "seconds that the write lock was held",
+                      {"median": median(locked), "most": max(locked)}))
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--known", type=int, default=1_000_000, help="known triplets, half of them expired")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--promotions", type=int, default=2000, help="promotions timed, alone and during compactions")
-    parser.add_argument("--pause", type=float, default=0.002, help="seconds between two promotions")
+    """Measure."""
+    parser = figures.parser(__doc__)
     parser.add_argument("--directory", type=Path, help="where the stores are made (default: that for temporary files)")
     arguments = parser.parse_args()
-    print(f"{arguments.rounds} rounds, {arguments.known} known triplets, {time.strftime('%Y-%m-%d')}, "
-          f"{os.uname().release}, {os.cpu_count()} cores")
+    results = Results(arguments, SECTIONS)
+    extent = EXTENTS[results.profile]
     with tempfile.TemporaryDirectory(prefix="fastgrey-bench-", dir=arguments.directory) as name:
-        against_cat(arguments, Path(name))
-        blocked(arguments, Path(name))
+        place = Path(name)
+        if results.wants("compaction"):
+            against_cat(extent, results, place)
+        if results.wants("blocked"):
+            blocked(extent, results, place)
+    results.write()
 
 
 if __name__ == "__main__":

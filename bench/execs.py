@@ -47,7 +47,7 @@ class Spawner:
 
     def compiled(self, source: Path, arguments: list[str | Path], *libraries: str) -> Command:
         """A C program, linked as the hook is."""
-        target = self.directory / source.stem
+        target = Path(tempfile.mkdtemp(dir=self.directory)) / source.stem
         lean = LEAN if libraries else ()
         run(["cc", *STATIC, *lean, source, "-o", target, *libraries])
         return Command((target, *arguments), {})

@@ -78,6 +78,13 @@ def figures_of(seconds: Mapping[str, list[float]], baseline: str, section: str, 
             for name, taken in seconds.items() if name != baseline]
 
 
+def joined(parts: list[Figure]) -> Figure:
+    """One figure of rounds that were measured apart: all of the same subject and baseline."""
+    return parts[0]._replace(ratios=[ratio for part in parts for ratio in part.ratios],
+                             seconds=median(part.seconds for part in parts),
+                             baseline_seconds=median(part.baseline_seconds for part in parts))
+
+
 def in_turn(subjects: Mapping[str, Callable[[], float]], baseline: str, rounds: int, section: str, each: int = 1,
             notes: Mapping[str, str] | None = None) -> list[Figure]:
     """Run every subject once a round, each time another one first; it returns the seconds of its `each` operations."""

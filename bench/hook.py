@@ -1,136 +1,149 @@
-"""What a check costs beside an exec that does nothing: the hook against an empty static executable, in turn.
+"""What a check costs as an exec: the hook against an executable that does nothing, and what one would use instead
+against the hook.
 
-    bench/hook.py [--rounds N] [--times N] [--known N]
-
-Every figure is a ratio: in a round the command and the empty executable take turns, and the median time of the one is
-divided by that of the other. Printed are the median and the range of the ratios over the rounds.
-
-The floor is a C program that makes the LMDB calls of a stranger's check and does nothing else (floor.c).
+Sections: hook (kinds of checks, sizes of the table, rules, callers at once, against an empty static executable); others
+(Python, shell, perl, against the hook); floor (a stranger's LMDB calls alone, floor.c); executable (system calls, page
+faults, bytes: counts).
 """
 
-import argparse
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
+import calls
+import execs
 import fastgrey
+import figures
+import instead
+import ruleset
+import stores
+from execs import Command, Spawner, hook
+from fastgrey import policy
+from figures import Count, Results
 
-HERE = Path(__file__).parent
-HOOK = Path(sys.executable).parent / "qmail-checkenv"
-EMPTY = "int main(void) { return 0; }\n"
-
-
-def build(directory: Path) -> tuple[Path, Path, Path]:
-    """Compile the spawner, the empty executable, and the floor, which is linked as the hook is."""
-    (directory / "empty.c").write_text(EMPTY)
-    static = ["-O2", "-static", "-no-pie", "-s"]
-    lean = ["-Wl,--gc-sections", "-Wl,-z,norelro", "-Wl,-z,noseparate-code"]
-    lmdb = subprocess.run(["pkg-config", "--cflags", "--libs", "lmdb"], check=True, capture_output=True, text=True)
-    names = [directory / name for name in ("spawn", "empty", "floor")]
-    for command in (
-        ["-O2", HERE / "spawn.c", "-o", names[0]],
-        [*static, directory / "empty.c", "-o", names[1]],
-        [*static, *lean, HERE / "floor.c", "-o", names[2], *lmdb.stdout.split(), "-lpthread"],
-    ):
-        subprocess.run(["cc", *command], check=True)
-    return names[0], names[1], names[2]
+SECTIONS = ("hook", "floor", "others", "executable")
+NEW = "x@new%.example"
+EARLY = "again@host.example"
+DENIED = "a@denied.example"
+RULES = 10_000
 
 
-def fill(store: Path, known: int) -> None:
-    """Make so many known triplets, and one more whose domain stays unknown to it."""
-    from fastgrey._core import Store
+class Extent:
+    """How much is measured."""
 
-    # Flushing would take most of the time and change nothing of what is measured.
-    with Store(str(store), throw_away=True) as opened:
-        start = int(time.time()) - 4000
-        for step in (0, 400):
-            for number in range(known + 1):
-                opened.check(client=f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
-                             sender=f"a@{_letters(number)}.example", recipient="b@example.net", now=start + step)
-
-
-def _letters(number: int) -> str:
-    return "".join(chr(97 + int(digit)) for digit in str(number))
+    def __init__(self, profile: str) -> None:
+        self.sizes = {"smoke": [100], "quick": [10**4, 10**6, 10**7], "full": [10**4, 10**6, 10**7]}[profile]
+        self.callers = {"smoke": [1, 2], "quick": [1, 2, 8], "full": [1, 2, 8]}[profile]
+        # The size at which several callers are measured, 0 for all of them.
+        self.crowded = {"smoke": 100, "quick": 10**6, "full": 0}[profile]
+        self.rounds = {"smoke": 2, "quick": 3, "full": 25}[profile]
+        self.times = {"smoke": 5, "quick": 20, "full": 100}[profile]
+        # What takes a hundred times as long is run less often.
+        self.slow_times = {"smoke": 1, "quick": 4, "full": 50}[profile]
 
 
-def measure(arguments: argparse.Namespace, directory: Path) -> list[tuple[str, list[float], list[float]]]:
-    """Name, median times and ratios of each command, by rounds in which it alternates with the empty executable.
+def checks(store: Path, denies: bool) -> Iterator[tuple[str, Command]]:
+    """Kinds of checks by name; the word for what they must be answered included."""
+    client = stores.client(0)
+    yield "known sender", hook(store, "a@h#.example", client, stores.RECIPIENT, "accept known-domain")
+    yield "known client", hook(store, NEW, stores.KNOWN_CLIENT, stores.RECIPIENT, "accept known-client")
+    yield "stranger", hook(store, NEW, client, stores.RECIPIENT, "defer new")
+    if denies:
+        yield "denied", hook(store, DENIED, client, stores.RECIPIENT, "reject denied")
 
-    Pairs, because of several commands in turn the one most like the others would find its caches warm. New copies of
-    both executables for every round, because where the pages of a file happen to lie in memory is worth several
-    hundredths: an executable and its own copy differ by that much.
-    """
-    spawn, empty, floor = build(directory)
-    store = directory / "store"
-    fastgrey.create(store, {"refresh": 10**7})
-    fill(store, arguments.known)
+
+def against_nothing(extent: Extent, results: Results, spawner: Spawner, place: Path) -> None:
+    """Every kind of check at every size, with and without rules, by one caller and by several."""
+    empty = spawner.empty()
+    results.add(spawner.pair("hook", "empty, once more", empty, "empty", empty, rounds=extent.rounds,
+                             times=extent.times, note="an executable against its own copy: what the method shakes by"))
+    for size in extent.sizes:
+        store = stores.made(place / f"known-{size}", size)
+        for rules in (0, 1, RULES):
+            if rules:
+                with fastgrey.open(store) as opened:
+                    policy.put(opened, ruleset.with_denied(DENIED, rules))
+            for callers in extent.callers if extent.crowded in (0, size) else [1]:
+                for kind, command in checks(store, bool(rules)):
+                    # One rule is there for what is denied; it says nothing of the others.
+                    if rules == 1 and kind != "denied":
+                        continue
+                    name = f"{kind}, {power(size)} known, {rules} rule{'s' * (rules != 1)}, {callers} at once"
+                    results.add(spawner.pair("hook", name, command, "empty", empty, rounds=extent.rounds,
+                                             times=extent.times, callers=callers))
+
+
+def floor(extent: Extent, results: Results, spawner: Spawner, place: Path) -> None:
+    """A stranger, a stranger that comes back too early, and the LMDB calls of a stranger alone, against nothing."""
+    store = stores.made(place / "floor", extent.sizes[0])
     # The first stranger makes what the floor expects to be there.
     with fastgrey.open(store) as opened:
-        opened.check(client="10.0.0.0", sender="again@host.example", recipient="b@example.net")
+        opened.check(client=stores.client(0), sender=EARLY, recipient=stores.RECIPIENT)
         newest = opened.partitions()[-1]
     partition = f"2.{newest['start']:013d}.{newest['length']}"
     (pending,) = store.glob("pending.*")
+    flags = figures.run(["pkg-config", "--cflags", "--libs", "lmdb"]).stdout.split()
+    alone = spawner.compiled(execs.HERE / "floor.c", [store / "passed.000001", pending, partition, "%"], *flags,
+                             "-lpthread")
+    empty = spawner.empty()
     commands = {
-        "empty, once more": ([empty, "x", "y"], None),
-        "known sender": ([HOOK, "a@a.example", "b@example.net"], "accept known-domain"),
-        "stranger": ([HOOK, "new@host%.example", "b@example.net"], "defer new"),
-        "stranger, early retry": ([HOOK, "again@host.example", "b@example.net"], "defer early"),
-        "floor of a stranger": ([floor, store / "passed.000001", pending, partition, "%"], None),
+        "stranger": hook(store, NEW, stores.client(0), stores.RECIPIENT, "defer new"),
+        "stranger, back too early": hook(store, EARLY, stores.client(0), stores.RECIPIENT, "defer early"),
+        "LMDB calls of a stranger alone": alone,
     }
-    environment = {"FASTGREY_STORE": str(store), "TCPREMOTEIP": "10.0.0.0", "PATH": os.environ["PATH"]}
-    results = []
-    for name, (command, words) in commands.items():
-        rounds = []
-        for _ in range(arguments.rounds):
-            copies = [copy_of(file, directory) for file in (empty, command[0])]
-            call = [spawn, "1", str(arguments.times), "--", copies[0], "x", "y", "--", copies[1], *command[1:]]
-            log = directory / "log"
-            with open(log, "wb") as errors:
-                output = subprocess.run(call, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
-            if output.returncode != 0:
-                raise SystemExit(f"bench: {log.read_text()[-300:]}")
-            if words:
-                check_log(log.read_text(), words, arguments.times)
-            rounds.append([float(field) for field in output.stdout.split()])
-            for copy in copies:
-                copy.unlink()
-        results.append((name, [taken for _, taken in rounds], [taken / base for base, taken in rounds]))
-    return results
+    for name, command in commands.items():
+        results.add(spawner.pair("floor", f"{name}, {power(extent.sizes[0])} known", command, "empty", empty,
+                                 rounds=extent.rounds, times=extent.times))
 
 
-def copy_of(file: Path, directory: Path) -> Path:
-    """A new file with the same content, on the same file system as the store."""
-    target = Path(tempfile.mkdtemp(dir=directory)) / file.name
-    shutil.copy(file, target)
-    return target
+def others(extent: Extent, results: Results, spawner: Spawner, place: Path) -> None:
+    """What one would use instead, against the hook with the same question."""
+    store = stores.made(place / "others", extent.sizes[0])
+    kinds = dict(checks(store, False))
+    for checker in instead.checkers(spawner, place):
+        for kind, command in checker.commands.items():
+            # Half a second of a slow one is worth as many as a thousand of a fast one.
+            results.add(spawner.pair("others", f"{checker.name}, {kind}", command, f"hook, {kind}", kinds[kind],
+                                     rounds=extent.rounds, times=extent.slow_times, note=checker.note))
 
 
-def check_log(text: str, words: str, calls: int) -> None:
-    """A hook that failed would be a fast one: every call must have decided what its row says."""
-    found = text.count(f"fastgrey: {words} ")
-    if found != calls:
-        raise SystemExit(f"bench: {found} lines of {words!r}, expected {calls}; the last: {text[-300:]}")
+def executable(results: Results, spawner: Spawner, place: Path) -> None:
+    """What does not shake."""
+    store = stores.made(place / "counted", 10_000)
+    with fastgrey.open(store) as opened:
+        policy.put(opened, ruleset.with_denied(DENIED, 1))
+    for kind, command in [("empty static executable", spawner.empty()), *checks(store, True)]:
+        # The first stranger makes pending, the second one is as all that follow.
+        calls.counted(command)
+        counted = calls.counted(command)
+        results.add(Count("executable", kind, {"system calls": sum(counted.calls.values()),
+                                               "page faults": counted.faults}))
+    results.add(Count("executable", "bytes", {"executable": execs.HOOK.stat().st_size}))
+
+
+def power(number: int) -> str:
+    """A power of ten as such."""
+    exponent = len(str(number)) - 1
+    return f"10^{exponent}" if number == 10**exponent else str(number)
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--times", type=int, default=200, help="processes of each kind in a round")
-    parser.add_argument("--known", type=int, default=10_000, help="known triplets in the store")
-    arguments = parser.parse_args()
+    """Measure."""
+    arguments = figures.parser(__doc__).parse_args()
+    results = Results(arguments, SECTIONS)
+    extent = Extent(results.profile)
     with tempfile.TemporaryDirectory(prefix="fastgrey-bench-") as name:
-        results = measure(arguments, Path(name))
-    print(f"{arguments.rounds} rounds of {arguments.times} processes each, {arguments.known} known triplets, "
-          f"{time.strftime('%Y-%m-%d')}, {os.uname().release}, {os.cpu_count()} cores")
-    print(f"{'':26}{'ratio':>7}{'range':>15}   median time, for orientation only")
-    for name, times, ratios in results:
-        print(f"{name:26}{median(ratios):7.3f}{min(ratios):8.3f}-{max(ratios):.3f}   {median(times):.0f} us")
+        place = Path(name)
+        spawner = Spawner(place)
+        if results.wants("hook"):
+            against_nothing(extent, results, spawner, place)
+        if results.wants("floor"):
+            floor(extent, results, spawner, place)
+        if results.wants("others"):
+            others(extent, results, spawner, place)
+        if results.wants("executable"):
+            executable(results, spawner, place)
+    results.write()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ A module that fails does not stop the rest; the suite then ends with status 1.
 """
 
 import argparse
+import importlib
 import subprocess
 import sys
 import time
@@ -23,6 +24,12 @@ MODULES = (
 )
 # Seconds that all modules together should take; more is said, not cut.
 BUDGET = {"smoke": 60, "quick": 120, "full": 3600}
+
+
+def sections(module: str) -> tuple[str, ...]:
+    """The sections that a module has."""
+    declared: tuple[str, ...] = importlib.import_module(module).SECTIONS
+    return declared
 
 
 def main() -> None:

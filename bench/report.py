@@ -1,0 +1,224 @@
+"""docs/benchmarks.md and its plots, of docs/benchmarks.json and of nothing else.
+
+    bench/report.py [--json FILE] [--page FILE]
+
+The page is never written by hand: what it says is here, and what it shows is in the results.
+"""
+
+import argparse
+import io
+from pathlib import Path
+from typing import Any
+
+import figures
+from figures import Count, Figure
+from goals import GOALS, Goal
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+INTRODUCTION = """\
+# Benchmarks
+
+Made by `make bench-report` from [benchmarks.json](benchmarks.json); `make bench` measures the same on your machine,
+`make bench PROFILE=full` with as many rounds as here.
+
+## What these figures cannot say
+
+- They are of one machine, named below each table, and most of what an exec costs is its kernel's and its processor's
+  doing. In a virtual machine, starting an empty process is dearer than on bare metal, so that a ratio to it is smaller
+  than there.
+- Everything is in memory: the executables, the tables, the page of counters. A check that has to read from a disk waits
+  for the disk; of that nothing is said here.
+- A ratio says how two things compare that took turns in one run. Times are for orientation: those of two sections were
+  not measured at the same time and must not be set against one another.
+- The range is that of the rounds, not an interval of confidence. Where an executable set against its own copy has a
+  range of 0.05 around 1, a difference of 0.05 is none.
+- The clients are made up, and so are the addresses. How many mails wait, and how long, is a matter of the senders and
+  not of speed.
+- What one would use instead was set up by people who know it less well than this project. A daemon that is asked over
+  a socket keeps its tables open, an exec opens them each time; the two are not the same service, and the tables say
+  where it matters.
+"""
+
+# Heading and what is measured, by section, in the order of the page; a section without a word here comes last.
+CHAPTERS: dict[str, tuple[str, str]] = {
+    "hook": ("The hook", "The whole life of a process, from spawn to exit, by the same of an empty static executable "
+             "that takes turns with it. Every known sender asked for is another one of 200. With several callers at once "
+             "each runs one process after the other; the figure is then the time of all by their number."),
+    "floor": ("The floor of a stranger", "A C program that makes the LMDB calls of a stranger's check and nothing else "
+              "(`bench/floor.c`), against the same empty executable."),
+    "others": ("What one would use instead", "Each against the hook with the same question: how many times as long it "
+               "takes."),
+    "executable": ("What a check asks of the kernel", "Counted, not timed; `tests/native/test_counts.py` keeps it so."),
+    "rules": ("Rules", "The hook on a store with rules by the hook on one without."),
+    "flood": ("A flood of strangers", "A known sender's check while a process floods its store, by that on a store like "
+              "it at rest; and the same while that process floods another one, which shows what is the load of the "
+              "machine."),
+    "expiry": ("Strangers expire", "A partition of strangers is dropped whole, in one transaction."),
+    "compaction": ("Compaction", "By `cat`, which reads the same file and writes as much as the result, flushed."),
+    "blocked": ("Writers during a compaction", "Promotions, each with its two flushes, alone and while compactions "
+                "follow one another."),
+}
+
+
+def page(sections: dict[str, dict[str, Any]]) -> str:
+    """The text of the page."""
+    parts = [INTRODUCTION, _goals(sections)]
+    for name in ordered(sections):
+        content = sections[name]
+        heading, words = CHAPTERS.get(name, (name.capitalize(), ""))
+        parts.append(f"## {heading}\n")
+        if words:
+            parts.append(_filled(words))
+        if content["figures"]:
+            parts.append(f"![{heading}: ratios to the baseline, median and range](benchmarks/{name}.svg)\n")
+            parts.append(_figures(content["figures"]))
+        if content["counts"]:
+            parts.append(_counts(content["counts"]))
+        parts.append(_source(content))
+    return "\n".join(parts)
+
+
+def ordered(sections: dict[str, Any]) -> list[str]:
+    """Names of sections in the order of the page."""
+    known = [name for name in CHAPTERS if name in sections]
+    return known + sorted(set(sections) - set(known))
+
+
+def plots(sections: dict[str, dict[str, Any]]) -> dict[str, bytes]:
+    """An SVG by its name for each section with figures; the same bytes for the same results."""
+    return {f"{name}.svg": _plot(name, content["figures"]) for name, content in sections.items() if content["figures"]}
+
+
+def _goals(sections: dict[str, dict[str, Any]]) -> str:
+    rows = ["## Goals\n", "| goal | measured | |", "| --- | --- | --- |"]
+    for goal in GOALS:
+        if (value := goal.value(sections)) is not None:
+            rows.append(f"| {goal.text} | {_value(goal, value)} | {'met' if goal.met(value) else 'missed'} |")
+    return "\n".join(rows) + "\n"
+
+
+def _value(goal: Goal, value: float) -> str:
+    return figures.time_shown(value) if goal.seconds else f"{value:.3g}"
+
+
+def _figures(found: list[Figure]) -> str:
+    rows = ["| what | ratio | range | baseline | time of one |", "| --- | --- | --- | --- | --- |"]
+    notes: list[str] = []
+    for one in found:
+        mark = ""
+        if one.note:
+            if one.note not in notes:
+                notes.append(one.note)
+            mark = f" ({notes.index(one.note) + 1})"
+        rows.append(f"| {one.name}{mark} | {_digits(one.median)} | {_digits(one.lowest)} to {_digits(one.highest)} "
+                    f"| {one.baseline} | {figures.time_shown(one.seconds / one.each)} |")
+    rounds = sorted({len(one.ratios) for one in found})
+    rows.append("")
+    rows += [_filled(f"({number}) {note}.").rstrip("\n") + "\n" for number, note in enumerate(notes, 1)]
+    rows.append(f"Rounds: {' or '.join(map(str, rounds))}.\n")
+    return "\n".join(rows)
+
+
+def _counts(found: list[Count]) -> str:
+    lines = []
+    for one in found:
+        numbers = ", ".join(f"{key} {figures.shown(value)}" for key, value in one.numbers.items())
+        lines.append(f"- {one.name}: {numbers}" + (f" ({one.note})" if one.note else ""))
+    return "\n".join(lines) + "\n"
+
+
+def _source(content: dict[str, Any]) -> str:
+    machine = content["machine"]
+    commit = content["commit"][:12] or "no commit"
+    if content["dirty"]:
+        commit += ", with changes"
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(content["versions"].items()))
+    return (f"<small>{content['date']}, {commit}, profile {content['profile']}, {content['took']:.0f} seconds: "
+            f"`{content['command']}`. {machine['processor']}, {machine['cores']} cores"
+            f"{', in a virtual machine' if machine['hypervisor'] == 'yes' else ''}, "
+            f"{machine['memory'] / 2**30:.0f} GiB, {machine['kernel']}, {machine['file system']}. {versions}.</small>\n")
+
+
+def _digits(number: float) -> str:
+    """Three digits that count, but a ratio near 1 to the hundredth."""
+    return f"{number:.2f}" if number >= 0.1 and number < 100 else f"{number:.3g}"
+
+
+def _filled(words: str) -> str:
+    """A paragraph in lines of at most 120 columns."""
+    lines, line = [], ""
+    for word in words.split():
+        if line and len(line) + 1 + len(word) > 120:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return "\n".join([*lines, line]) + "\n"
+
+
+def _plot(name: str, found: list[Figure]) -> bytes:
+    """Median and range of every figure, on a logarithmic axis where they lie far apart."""
+    import matplotlib
+
+    # Text stays text and identifiers come from the name: fonts and chance would change the bytes.
+    options: dict[Any, Any] = {"svg.hashsalt": name, "svg.fonttype": "none", "font.family": "sans-serif",
+                               "font.size": 8}
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    with pyplot.style.context("default"), pyplot.rc_context(options):
+        drawing, axes = pyplot.subplots(figsize=(8, 0.8 + 0.2 * len(found)))
+        for place, one in enumerate(found):
+            axes.plot([one.lowest, one.highest], [place, place], color="#7a9cc6", linewidth=3, solid_capstyle="butt")
+            axes.plot([one.median], [place], marker="|", markersize=8, markeredgewidth=2, color="#1f3a5f")
+        axes.axvline(1, color="#999999", linewidth=0.8)
+        axes.set_yticks(range(len(found)), [one.name for one in found])
+        axes.set_ylim(len(found) - 0.4, -0.6)
+        if max(one.highest for one in found) > 10 * min(1, *(one.lowest for one in found)):
+            axes.set_xscale("log")
+        baselines = list(dict.fromkeys(one.baseline for one in found))
+        axes.set_xlabel("times as long as " + (baselines[0] if len(baselines) == 1 else "the baseline in the table"))
+        axes.grid(axis="x", linewidth=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        # Set by hand: what fits depends on the fonts of the machine.
+        drawing.subplots_adjust(left=0.42, right=0.98, top=1 - 0.1 / drawing.get_figheight(),
+                                bottom=0.45 / drawing.get_figheight())
+        out = io.BytesIO()
+        drawing.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        pyplot.close(drawing)
+    return out.getvalue()
+
+
+def write(results: Path, target: Path) -> list[Path]:
+    """Make the page and the plots beside it; what was written. Plots of sections that are gone go."""
+    sections = figures.load(results)
+    folder = target.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    drawn = plots(sections)
+    for old in folder.glob("*.svg"):
+        if old.name not in drawn:
+            old.unlink()
+    target.write_text(page(sections))
+    for name, content in drawn.items():
+        (folder / name).write_bytes(content)
+    return [target, *(folder / name for name in drawn)]
+
+
+def main() -> None:
+    """Write them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, default=DOCS / "benchmarks.json", metavar="FILE", help="the results")
+    parser.add_argument("--page", type=Path, default=DOCS / "benchmarks.md", metavar="FILE",
+                        help="the page; its plots go into a folder of that name without .md")
+    arguments = parser.parse_args()
+    try:
+        written = write(arguments.json, arguments.page)
+    except FileNotFoundError as error:
+        raise SystemExit(f"bench: no {error.filename}; make it with: make bench PROFILE=full RESULTS={arguments.json}")
+    for file in written:
+        print(file)
+
+
+if __name__ == "__main__":
+    main()
