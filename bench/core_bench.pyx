@@ -15,6 +15,8 @@ cdef enum:
     # Records written in one transaction, and envelopes that the loop over hashing goes round.
     BATCH = 50_000
     PREPARED = 256
+    # Requests from this number on are nobody's that fill() made known.
+    FIRST_STRANGER = 2_000_000_000
     TEXT_SIZE = 64
 
 cdef packed struct Entry:
@@ -72,6 +74,11 @@ cdef Request request_of(const char *client, const char *sender, const char *reci
     return q
 
 
+def stranger(number: int) -> tuple[bytes, bytes, bytes]:
+    """The same of a stranger; each is an organisation of its own."""
+    return triplet(FIRST_STRANGER + number * GROUP)
+
+
 def triplet(number: int) -> tuple[bytes, bytes, bytes]:
     """Client, sender and recipient of request `number`, the one that fill() made known where it is low enough."""
     cdef Sample s
@@ -83,7 +90,7 @@ cdef int by_key(const void *a, const void *b) noexcept nogil:
     return memcmp(a, b, KEY_SIZE)
 
 
-cdef int put_rows(StoreState *s, int dbi, const Entry *rows, size_t n, size_t start, size_t step,
+cdef int put_rows(MDB_env *env, MDB_dbi dbi, const Entry *rows, size_t n, size_t start, size_t step,
                   unsigned int flags) noexcept nogil:
     """Write every step-th row from start on, in the order of the keys."""
     cdef MDB_txn *txn = NULL
@@ -91,7 +98,7 @@ cdef int put_rows(StoreState *s, int dbi, const Entry *rows, size_t n, size_t st
     cdef size_t i = start
     cdef int left, rc = 0
     while i < n and rc == 0:
-        rc = mdb_txn_begin(s.passed.env, NULL, 0, &txn)
+        rc = mdb_txn_begin(env, NULL, 0, &txn)
         if rc != 0:
             return rc
         left = BATCH
@@ -110,15 +117,15 @@ cdef int put_rows(StoreState *s, int dbi, const Entry *rows, size_t n, size_t st
     return rc
 
 
-cdef int put_all(StoreState *s, int dbi, Entry *rows, size_t n, bint packed) noexcept nogil:
+cdef int put_all(MDB_env *env, MDB_dbi dbi, Entry *rows, size_t n, bint packed) noexcept nogil:
     """Packed pages, as a compaction leaves them; or two thirds full, as records in no order do: every second record
     first, then the others between them."""
     cdef int rc
     qsort(rows, n, sizeof(Entry), by_key)
     if packed:
-        return put_rows(s, dbi, rows, n, 0, 1, MDB_APPEND)
-    rc = put_rows(s, dbi, rows, n, 0, 2, MDB_APPEND)
-    return put_rows(s, dbi, rows, n, 1, 2, 0) if rc == 0 else rc
+        return put_rows(env, dbi, rows, n, 0, 1, MDB_APPEND)
+    rc = put_rows(env, dbi, rows, n, 0, 2, MDB_APPEND)
+    return put_rows(env, dbi, rows, n, 1, 2, 0) if rc == 0 else rc
 
 
 cdef int fill_kind(StoreState *s, int kind, Entry *rows, uint64_t number, int64_t now, bint packed,
@@ -149,7 +156,7 @@ cdef int fill_kind(StoreState *s, int kind, Entry *rows, uint64_t number, int64_
             promotions = 5 if group % 10 == 0 else 1
         rows[n].record = record_pack(seen, promotions)
         n += 1
-    return put_all(s, s.known[kind], rows, n, packed)
+    return put_all(s.passed.env, s.known[kind], rows, n, packed)
 
 
 def fill(path: str, number: int, now: int, *, packed: bool = True, expired: int = 0) -> None:
@@ -186,6 +193,54 @@ def fill(path: str, number: int, now: int, *, packed: bool = True, expired: int 
         store_close(&s)
     if rc != 0:
         raise OSError(f"bench: cannot fill {path}: {mdb_strerror(rc).decode()} ({rc})")
+
+
+def fill_pending(path: str, number: int, now: int) -> None:
+    """Record the strangers population.strangers(number) in the store at path, first seen at `now`, in pages two thirds
+    full, in the partition of that time, whatever its share of the bound. Raises OSError."""
+    cdef StoreState s
+    cdef Envelope e
+    cdef Sample text
+    cdef Request q
+    cdef Partitions parts
+    cdef MDB_txn *txn = NULL
+    cdef MDB_dbi dbi = 0
+    cdef Entry *rows = <Entry *>malloc(2 * <size_t>number * sizeof(Entry))
+    cdef uint64_t i, n = number
+    cdef int64_t moment = now
+    cdef int rc, given_up = 0
+    cdef bytes name = os.fsencode(path)
+    if rows == NULL:
+        raise MemoryError
+    memset(&s, 0, sizeof(s))
+    store_path(&s, name)
+    with nogil:
+        rc = passed_read(&s, &txn)
+        environment_read_end(&s.passed)
+        if rc == NO_FAULT:
+            rc = pending_open(&s, True)
+        if rc == NO_FAULT:
+            rc = environment_resize(&s.pending, (1 << 24) + <size_t>n * 200)
+        if rc == 0:
+            rc = environment_write(&s.pending, &txn)
+        if rc == 0:
+            parts.size = 0
+            rc = partition_current(&s, txn, moment, &parts, &given_up, &dbi)
+            rc = mdb_txn_commit(txn) if rc == 0 else rc
+        if rc == 0:
+            for i in range(n):
+                sample(FIRST_STRANGER + i * GROUP, &text)
+                q = request_of(text.client, text.sender, text.recipient, moment)
+                normalise(&q, &s.head, &e)
+                key_pair(&e, s.head.secret, rows[2 * i].key)
+                rows[2 * i].record = record_pack(moment, 1)
+                key_waiting(&e, 0, s.head.secret, rows[2 * i + 1].key)
+                rows[2 * i + 1].record = record_pack(moment, 0)
+            rc = put_all(s.pending.env, dbi, rows, 2 * n, False)
+        free(rows)
+        store_close(&s)
+    if rc != 0:
+        raise OSError(f"bench: cannot fill {path} with strangers: {rc}")
 
 
 cdef inline const char *after(const char *text) noexcept nogil:
@@ -230,6 +285,8 @@ cdef class Loops:
     cdef unsigned char *keys
     cdef Envelope *prepared
     cdef readonly dict reasons
+    # Known triplets in the store, for whoever asks.
+    cdef public int known
 
     def __cinit__(self, path: str, *, bint flush=True):
         """flush: False for a store that no promotion flushes. A process may have a store open once only."""

@@ -48,5 +48,4 @@ def some(how_many: int, known: int, kind: str | None = None, seed: int = 1) -> l
 
 def strangers(how_many: int, first: int = 0) -> list[tuple[bytes, bytes, bytes]]:
     """Requests that no store of make() knows, nor anything of them; with another `first`, others."""
-    number = core.load().triplet
-    return [number(2_000_000_000 + (first + i) * GROUP) for i in range(how_many)]
+    return [core.load().stranger(first + i) for i in range(how_many)]
