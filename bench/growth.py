@@ -12,6 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import core
 import fastgrey
@@ -26,8 +28,9 @@ SECTIONS = ("growth", "sizes")
 HERE = Path(__file__).parent
 FASTGREY = Path(sys.executable).parent / "fastgrey"
 # Requests of a round; the same come again only after so many rounds that they have left the caches.
-EACH, CHUNKS = 5000, 60
-SLOPES = ("bytes", "bytes as hooks leave them", "seconds to compact", "seconds to expire strangers")
+EACH, CHUNKS = 2000, 100
+SLOPES = ("seconds of a look-up", "bytes", "bytes as hooks leave them", "resident bytes of a hook", "seconds to compact",
+          "seconds to expire strangers")
 
 
 class Extent:
@@ -41,14 +44,11 @@ class Extent:
 
 def looked_up(extent: Extent, results: Results, stores: Mapping[int, Path]) -> None:
     """A bare mdb_get, a look-up and a decision of known triplets at random, by the same in the smallest table."""
-    now = int(time.time())
     tables = {}
     for known, path in stores.items():
         loops = core.load().Loops(str(path))
         loops.only_triplets(True)
-        requests = population.some(EACH * CHUNKS, known)
-        tables[known] = (loops, [core.load().Workload(requests[start:start + EACH], now)
-                                 for start in range(0, len(requests), EACH)])
+        tables[known] = loops, chunks_of(known, CHUNKS)
 
     def subject(known: int, step: str) -> Callable[[], float]:
         loops, chunks = tables[known]
@@ -69,6 +69,23 @@ def looked_up(extent: Extent, results: Results, stores: Mapping[int, Path]) -> N
         loops.close()
 
 
+def chunks_of(known: int, number: int) -> list[Any]:
+    """So many workloads of EACH requests."""
+    requests, now = population.some(EACH * number, known), int(time.time())
+    return [core.load().Workload(requests[start:start + EACH], now) for start in range(0, len(requests), EACH)]
+
+
+def look_up(store: Path, known: int) -> float:
+    """Seconds of a look-up, the median of ten times EACH."""
+    loops = core.load().Loops(str(store))
+    taken = []
+    for chunk in chunks_of(known, 10):
+        loops.take(chunk)
+        taken.append(loops.look() / EACH)
+    loops.close()
+    return median(taken)
+
+
 def hook_memory(store: Path, known: int, launcher: Path) -> dict[str, int]:
     """Peak of resident memory in bytes and page faults of the hook, for a known sender."""
     client, sender, recipient = (text.decode() for text in population.some(1, known, "known-domain")[0])
@@ -83,14 +100,12 @@ def hook_memory(store: Path, known: int, launcher: Path) -> dict[str, int]:
 
 
 def compacted(store: Path, known: int) -> dict[str, float]:
-    """Seconds of a compaction, half of the triplets expired."""
-    started = time.monotonic()
+    """Seconds of the steps of a compaction, half of the triplets expired."""
     done = json.loads(figures.run([FASTGREY, "compact", "--json", "--store", store, "--verify", "copy"])
                       .stdout.splitlines()[-1])
-    seconds = time.monotonic() - started
     if done["expired"] != known // 2:
         raise SystemExit(f"bench: {done}")
-    return {"seconds to compact": seconds}
+    return {"seconds to compact": sum(done["steps"].values())}
 
 
 def expired(store: Path, strangers: int) -> dict[str, float]:
@@ -116,6 +131,7 @@ def sizes(results: Results, stores: Mapping[int, Path], place: Path) -> None:
         loose = population.make(place / f"loose-{known}", known, packed=False, expired=2)
         found[known] = {
             "known": known,
+            "seconds of a look-up": look_up(path, known),
             "bytes": data_bytes(path),
             "bytes as hooks leave them": data_bytes(loose),
             **hook_memory(path, known, launcher),

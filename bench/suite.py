@@ -21,6 +21,9 @@ MODULES = (
     "rules",
     "flood",
     "compaction",
+    "in_process",
+    "growth",
+    "day",
 )
 # Seconds that all modules together should take; more is said, not cut.
 BUDGET = {"smoke": 60, "quick": 120, "full": 3600}
