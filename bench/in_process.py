@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import cases
 import core
@@ -78,7 +79,7 @@ def python(extent: Extent, results: Results, place: Path) -> None:
     loops.close()
 
 
-def read(store: Path, requests: list[tuple[bytes, bytes, bytes]], seconds: float, start: object, said: object) -> None:
+def read(store: Path, requests: list[tuple[bytes, bytes, bytes]], seconds: float, start: Any, said: Any) -> None:
     """A process that decides for so long once all are ready."""
     loops = core.load().Loops(str(store))
     loops.take(core.load().Workload(requests, int(time.time())))
@@ -155,7 +156,7 @@ def system_calls(store: Path, number: int, decisions: int, trace: Path) -> dict[
     return found
 
 
-def promotions(loops: object, number: int, first: int) -> float:
+def promotions(loops: Any, number: int, first: int) -> float:
     """Seconds of so many promotions: strangers that were recorded before, and come back."""
     now = int(time.time())
     work = core.load().Workload(population.strangers(number, first), now - 1000)
@@ -168,7 +169,7 @@ def promotions(loops: object, number: int, first: int) -> float:
     return seconds
 
 
-def commit(store: Path, go: object, done: object) -> None:
+def commit(store: Path, go: Any, done: Any) -> None:
     """A process that promotes without pause while go is 1, waits while it is 0, and ends at -1."""
     loops = core.load().Loops(str(store))
     first = 0

@@ -18,6 +18,30 @@ cdef inline void mask_address(unsigned char *address, int size, int prefix) noex
         memset(address + i + 1, 0, size - i - 1)
 
 
+cdef int parse_ipv4(const unsigned char *p, size_t n, unsigned char *out) noexcept nogil:
+    """Read four decimal numbers with dots between them, as inet_pton does: nothing else, no leading zeros. -1 where it is
+    something else. Most clients are that, and for inet_pton a copy with a NUL has to be made."""
+    cdef size_t i
+    cdef int octets = 0, value = -1
+    for i in range(n):
+        if is_digit(p[i]):
+            if value == 0:
+                return -1
+            value = 10 * (value if value > 0 else 0) + (p[i] - c"0")
+            if value > 255:
+                return -1
+        elif p[i] == c"." and value >= 0 and octets < 3:
+            out[octets] = <unsigned char>value
+            octets += 1
+            value = -1
+        else:
+            return -1
+    if octets != 3 or value < 0:
+        return -1
+    out[3] = <unsigned char>value
+    return 0
+
+
 cdef int parse_client(Span text, int ipv4_prefix, int ipv6_prefix, Client *out) noexcept nogil:
     """Read an IP address as inet_pton does, after dropping a %scope (RFC 4007 section 11); -1 where it is none.
 
@@ -25,23 +49,21 @@ cdef int parse_client(Span text, int ipv4_prefix, int ipv6_prefix, Client *out) 
     """
     cdef char copy[64]
     cdef unsigned char address[16]
-    cdef size_t n = 0
-    while n < text.size and text.data[n] != c"%":
-        if n + 1 == sizeof(copy) or text.data[n] == 0:
-            return -1
-        copy[n] = <char>text.data[n]
-        n += 1
-    copy[n] = 0
+    cdef size_t n = find(text.data, 0, text.size, c"%")
     memset(address, 0, sizeof(address))
-    if inet_pton(AF_INET, copy, address) == 1:
+    if parse_ipv4(text.data, n, address) == 0:
         out.family = 4
-    elif inet_pton(AF_INET6, copy, address) == 1:
+    else:
+        if n >= sizeof(copy) or find(text.data, 0, n, 0) < n:
+            return -1
+        memcpy(copy, text.data, n)
+        copy[n] = 0
+        if inet_pton(AF_INET6, copy, address) != 1:
+            return -1
         out.family = 6
         if memcmp(address, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0:
             out.family = 4
             memmove(address, address + 12, 4)
-    else:
-        return -1
     out.size = 4 if out.family == 4 else 16
     out.prefix = ipv4_prefix if out.family == 4 else ipv6_prefix
     # All sixteen bytes, whatever the family: a copy of known size is one move.
