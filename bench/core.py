@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from Cython.Build import cythonize
 from setuptools import Distribution, Extension
@@ -24,7 +24,7 @@ def _build() -> None:
     module = Extension(NAME, [str(HERE / f"{NAME}.pyx")], include_dirs=include, libraries=["lmdb"],
                        library_dirs=library, runtime_library_dirs=library,
                        depends=[str(path) for path in _sources()])
-    distribution = Distribution({"ext_modules": cythonize(
+    distribution = Distribution({"ext_modules": cythonize(  # type: ignore[no-untyped-call]
         [module], build_dir=str(PLACE), include_path=[str(ROOT)], language_level=3, quiet=True)})
     command = distribution.get_command_obj("build_ext")
     command.build_lib, command.build_temp = str(PLACE), str(PLACE / "temp")
@@ -42,7 +42,7 @@ def _built() -> Path | None:
     return found[0] if found and found[0].stat().st_mtime > newest else None
 
 
-def load() -> ModuleType:
+def load() -> Any:
     """The module core_bench. What the compiler says is shown where it fails."""
     if NAME in sys.modules:
         return sys.modules[NAME]
@@ -52,9 +52,9 @@ def load() -> ModuleType:
         if done.returncode != 0:
             raise SystemExit(f"bench: cannot build {NAME}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     path = _built()
-    if path is None:
+    spec = importlib.util.spec_from_file_location(NAME, path) if path else None
+    if spec is None or spec.loader is None:
         raise SystemExit(f"bench: {NAME} was built, but not into {PLACE}")
-    spec = importlib.util.spec_from_file_location(NAME, path)
     module = sys.modules[NAME] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -329,7 +329,8 @@ cdef class Loops:
 
     def flush_strangers(self, bint flush) -> None:
         """Whether every commit of pending is flushed to the disk, which no store does."""
-        if pending_open(&self.state, True) != NO_FAULT or mdb_env_set_flags(self.state.pending.env, MDB_NOSYNC, not flush):
+        if (pending_open(&self.state, True) != NO_FAULT
+                or mdb_env_set_flags(self.state.pending.env, MDB_NOSYNC, not flush) != 0):
             raise OSError("bench: cannot open pending")
 
     def get(self) -> float:

@@ -2,12 +2,12 @@
 
     bench/day.py [--messages N] [--seed N]
 
-Sections: day (all of it through the API, each attempt at its own time); hour (the busiest hour through execs of the hook,
-on a store that has the hours before it behind it).
+Sections: day (all of it through the API, each attempt at its own time); hour (the busiest hour through execs of the
+hook, on a store that has the hours before it behind it).
 
 Which attempts there are follows from traffic.py and the answers of tests/model.py. For the hour all times are divided by
-SPEED, those in the settings as well, so that it can be run as fast as the machine can: the hook reads the real clock. Then
-the model is asked about the seconds in which the hooks really ran.
+SPEED, those in the settings as well, so that it can be run as fast as the machine can: the hook reads the real clock.
+Then the model is asked about the seconds in which the hooks really ran.
 """
 
 import array
@@ -43,6 +43,14 @@ CHUNK = 20_000
 CALLERS = 2
 BUSIEST = HOURS.index(max(HOURS))
 
+WRITE_DAY = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import day
+day.write_day(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+"""
+
 Verdict = tuple[str, str, int]
 
 
@@ -54,7 +62,7 @@ class Step(NamedTuple):
 
 
 def model_of(speed: int) -> Any:
-    """The model of the tests with default settings. What it computes again and again from the same text it remembers."""
+    """The model of the tests with default settings. What it computes from the same text again and again it remembers."""
     sys.path.insert(0, str(HERE.parent / "tests"))
     import model
 
@@ -148,7 +156,8 @@ def through_api(file: Path, store: Path, messages: int) -> list[Count]:
         Count("day", "disk", {
             "bytes written": written, "bytes written a message": written / messages,
             "bytes of known records": size_of(store, "passed.*"), "bytes of strangers": size_of(store, "pending.*"),
-            "parts of strangers given up": pending["partitions given up"], "strangers not recorded": pending["not recorded"]}),
+            "parts of strangers given up": pending["partitions given up"],
+            "strangers not recorded": pending["not recorded"]}),
     ]
 
 
@@ -222,8 +231,9 @@ def caller(replay: Path, store: Path, name: Path, part: list[Attempt]) -> "subpr
     requests = name.with_suffix(".requests")
     requests.write_bytes(b"".join(b"\t".join(attempt[2:]) + b"\n" for attempt in part))
     environment = {"PATH": os.environ["PATH"], "FASTGREY_STORE": str(store)}
-    with requests.open("rb") as given, name.with_suffix(".ran").open("wb") as out, name.with_suffix(".log").open("wb") as log:
-        return subprocess.Popen([replay, HOOK], stdin=given, stdout=out, stderr=log, env=environment)
+    out, log = name.with_suffix(".ran"), name.with_suffix(".log")
+    with requests.open("rb") as given, out.open("wb") as ran, log.open("wb") as said:
+        return subprocess.Popen([replay, HOOK], stdin=given, stdout=ran, stderr=said, env=environment)
 
 
 def main() -> None:
@@ -237,8 +247,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fastgrey-bench-") as name:
         place, file = Path(name), Path(name) / "day"
         # In a process of its own: what the model remembers would take memory from what is measured.
-        figures.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(HERE)!r}); import day; from pathlib import "
-                     f"Path; day.write_day(Path({str(file)!r}), {messages}, {arguments.seed})"])
+        figures.run([sys.executable, "-c", WRITE_DAY, HERE, file, messages, arguments.seed])
         if results.wants("day"):
             results.add(*through_api(file, place / "day-store", messages))
         if results.wants("hour"):

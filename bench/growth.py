@@ -29,8 +29,8 @@ HERE = Path(__file__).parent
 FASTGREY = Path(sys.executable).parent / "fastgrey"
 # Requests of a round; the same come again only after so many rounds that they have left the caches.
 EACH, CHUNKS = 2000, 100
-SLOPES = ("seconds of a look-up", "bytes", "bytes as hooks leave them", "resident bytes of a hook", "seconds to compact",
-          "seconds to expire strangers")
+SLOPES = ("seconds of a look-up", "bytes", "bytes as hooks leave them", "resident bytes of a hook",
+          "seconds to compact", "seconds to expire strangers")
 
 
 class Extent:
@@ -78,7 +78,7 @@ def chunks_of(known: int, number: int) -> list[Any]:
 def look_up(store: Path, known: int) -> float:
     """Seconds of a look-up, the median of ten times EACH."""
     loops = core.load().Loops(str(store))
-    taken = []
+    taken: list[float] = []
     for chunk in chunks_of(known, 10):
         loops.take(chunk)
         taken.append(loops.look() / EACH)
@@ -153,7 +153,9 @@ def slope(values: Mapping[int, float]) -> float:
     """Of the straight line through the points where both axes are logarithmic, by least squares."""
     points = [(math.log(x), math.log(y)) for x, y in values.items()]
     middle_x, middle_y = (sum(column) / len(points) for column in zip(*points, strict=True))
-    return (sum((x - middle_x) * (y - middle_y) for x, y in points) / sum((x - middle_x) ** 2 for x, _ in points))
+    rise: float = sum((x - middle_x) * (y - middle_y) for x, y in points)
+    run: float = sum((x - middle_x) ** 2 for x, _ in points)
+    return rise / run
 
 
 def main() -> None:

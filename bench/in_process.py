@@ -2,8 +2,8 @@
 written a second.
 
 Sections: steps (normalising, hashing, look-up, decision, against an mdb_get of a ready key); python (the same decision
-through the API); readers (1, 2, 4 and 8 processes, and the system calls they make); writer (a reader while promotions are
-committed without pause); writes (strangers and promotions, against LMDB transactions with nothing around them).
+through the API); readers (1, 2, 4 and 8 processes, and the system calls they make); writer (a reader while promotions
+are committed without pause); writes (strangers and promotions, against LMDB transactions with nothing around them).
 """
 
 import multiprocessing
@@ -96,7 +96,7 @@ def at_once(store: Path, extent: Extent, number: int) -> float:
                                                  start, said)) for seed in range(number)]
     for process in processes:
         process.start()
-    rate = sum(said.get(timeout=60) for _ in processes)
+    rate: float = sum(said.get(timeout=60) for _ in processes)
     for process in processes:
         process.join()
     return rate
@@ -135,11 +135,11 @@ def marked(store: str, decisions: int) -> None:
     os._exit(0)
 
 
-def system_calls(store: Path, number: int, decisions: int, trace: Path) -> dict[str, int]:
+def system_calls(store: Path, number: int, decisions: int, trace: Path) -> dict[str, int | float]:
     """All system calls, and those that wait for a lock (futex), of so many readers between their marks."""
     figures.run(["strace", "-f", "-qq", "-o", trace, sys.executable, "-c", TRACED, HERE, store, number, decisions])
     counting: set[str] = set()
-    found = {"all": 0, "futex": 0, "marks": 0}
+    found: dict[str, int | float] = {"all": 0, "futex": 0, "marks": 0}
     for line in trace.read_text().splitlines():
         process, _, call = line.partition(" ")
         if BEGIN in call:
@@ -268,7 +268,8 @@ def main() -> None:
     if results.wants("steps"):
         cases.run(HERE / "steps.py", results)
     with tempfile.TemporaryDirectory(prefix="fastgrey-bench-") as name:
-        for section, measure in (("python", python), ("readers", readers), ("writer", beside_writer), ("writes", writes)):
+        parts = {"python": python, "readers": readers, "writer": beside_writer, "writes": writes}
+        for section, measure in parts.items():
             if results.wants(section):
                 measure(extent, results, Path(name))
     results.write()

@@ -1,5 +1,5 @@
-/* What a process takes of memory: runs a command and prints the peak of its resident memory in kilobytes, its page faults
- * without and with reading from a disk.
+/* What a process takes of memory: runs a command and prints the peak of its resident memory in kilobytes, and its page
+ * faults without and with reading from a disk.
  *
  *   memory COMMAND [ARGUMENT ...]
  *

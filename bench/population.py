@@ -1,7 +1,7 @@
 """Stores of any size in which every record can be asked for: what runs in a process is measured on them.
 
-Request number N is the same everywhere, and known in a store of more than N triplets. Ten in a row come from one client
-and one sender domain. Of these groups every tenth (0, 10, …) has a client with five promotions, every tenth (1, 11, …)
+Request number N is the same everywhere, and known in a store of more than N triplets. Ten in a row come from one
+client and one sender domain. Of these groups every tenth (0, 10, …) has a client with five promotions, every tenth (1, 11, …)
 neither client nor domain, the others a known domain: so default settings accept them as KINDS says.
 """
 
@@ -33,7 +33,8 @@ def make(path: Path, known: int, *, packed: bool = True, expired: int = 0, **set
 
 def request(number: int) -> tuple[bytes, bytes, bytes]:
     """Client, sender and recipient of request `number`."""
-    return core.load().triplet(number)
+    found: tuple[bytes, bytes, bytes] = core.load().triplet(number)
+    return found
 
 
 def some(how_many: int, known: int, kind: str | None = None, seed: int = 1) -> list[tuple[bytes, bytes, bytes]]:

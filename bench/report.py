@@ -58,25 +58,41 @@ CHAPTERS: dict[str, tuple[str, str]] = {
     "compaction": ("Compaction", "By `cat`, which reads the same file and writes as much as the result, flushed."),
     "blocked": ("Writers during a compaction", "Promotions, each with its two flushes, alone and while compactions "
                 "follow one another."),
-    "steps": ("A decision in a process", "Each step alone and all together, in loops of C around the core, by an mdb_get of "
-              "a ready key in the same table in one transaction. A known triplet is one where triplets are all that is looked "
-              "up (allow_client_after and allow_domain_after are 0); by default settings a client and a domain are looked up "
-              "first, each in a table of its own."),
-    "python": ("Through the API", "`Store.check`, against the same decisions in a loop of C."),
-    "readers": ("Readers at once", "What one process takes for a decision, by what several take together: how far the "
-                "throughput follows the cores. The system calls were counted by strace while they decided."),
-    "writer": ("Readers beside a writer", "While a process promotes without pause; the baseline is the same with a writer of "
-               "another store."),
-    "writes": ("Writing", "By LMDB transactions of as many records with nothing around them, flushed or not as said."),
-    "growth": ("As the table grows: looking up", "Known triplets at random, so many that they have left the caches when they "
-               "come again, by the same in the smallest table."),
-    "sizes": ("As the table grows: bytes and time", "A slope is that of the straight line through the points where both axes "
-              "are logarithmic: 0 does not grow, 1 grows as the table does. Half of what is compacted has expired."),
-    "day": ("A day of a big site", "Modelled in `bench/traffic.py`, from a seed. Every verdict was compared with that of the "
-            "model that the tests have; one that differs ends the run."),
-    "hour": ("The busiest hour of that day, as execs", "As fast as the hooks end, all times divided by 60, those in the "
-             "settings too, because a hook reads the real clock. Every verdict was compared with the model's for the second "
-             "in which the hook ran."),
+    "steps": (
+        "A decision in a process",
+        "Each step alone and all together, in loops of C around the core, by an mdb_get of a ready key in the "
+        "same table in one transaction. A known triplet is one where triplets are all that is looked up "
+        "(allow_client_after and allow_domain_after are 0); by default settings a client and a domain are "
+        "looked up first, each in a table of its own."),
+    "python": (
+        "Through the API",
+        "`Store.check`, against the same decisions in a loop of C."),
+    "readers": (
+        "Readers at once",
+        "What one process takes for a decision, by what several take together: how far the throughput follows "
+        "the cores. The system calls were counted by strace while they decided."),
+    "writer": (
+        "Readers beside a writer",
+        "While a process promotes without pause; the baseline is the same with a writer of another store."),
+    "writes": (
+        "Writing",
+        "By LMDB transactions of as many records with nothing around them, flushed or not as said."),
+    "growth": (
+        "As the table grows: looking up",
+        "Known triplets at random, so many that they have left the caches when they come again, by the same "
+        "in the smallest table."),
+    "sizes": (
+        "As the table grows: bytes and time",
+        "A slope is that of the straight line through the points where both axes are logarithmic: 0 does not "
+        "grow, 1 grows as the table does. Half of what is compacted has expired."),
+    "day": (
+        "A day of a big site",
+        "Modelled in `bench/traffic.py`, from a seed. Every verdict was compared with that of the model that "
+        "the tests have; one that differs ends the run."),
+    "hour": (
+        "The busiest hour of that day, as execs",
+        "As fast as the hooks end, all times divided by 60, those in the settings too, because a hook reads "
+        "the real clock. Every verdict was compared with the model's for the second in which the hook ran."),
 }
 
 
@@ -210,8 +226,9 @@ def _growth(name: str, counts: list[Count]) -> bytes:
     def draw(drawing: Any, axes: Any) -> None:
         for quantity, slope in slopes.items():
             # Each by what it is in the smallest table, so that what grows alike runs alike.
-            axes.plot([one["known"] for one in sizes], [one[quantity] / sizes[0][quantity] for one in sizes], marker="o",
-                      markersize=3, label=f"{quantity}: slope {slope:.2f}")
+            times = [one[quantity] / sizes[0][quantity] for one in sizes]
+            axes.plot([one["known"] for one in sizes], times, marker="o", markersize=3,
+                      label=f"{quantity}: slope {slope:.2f}")
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel("known triplets")

@@ -1,23 +1,22 @@
 """The mail of a day at a big site, from a seed: who sends, to whom, and when they try again.
 
 Of ten messages one comes from a friend, whom the days before have made known, and nine from strangers; of those one in
-eighteen is mail that somebody wants, the rest is spam. A message has one recipient in four of five cases, else a few. The
-hours have the shape of an office day.
+eighteen is mail that somebody wants, the rest is spam. A message has one recipient in four of five cases, else a few.
+The hours have the shape of an office day.
 
 What tries again does so as its software does by default. Where a schedule ends the message is given up.
 
-| sender | tries again | source |
-| --- | --- | --- |
-| postfix | when the queue is run, every 5 minutes, and as long has passed as the message is old, 5 minutes at least and 4,000 seconds at most | postconf(5): queue_run_delay, minimal_backoff_time, maximal_backoff_time |
-| exim | after 15, 30, ... minutes for 2 hours, then half as long again each time, from 1 hour on, for 16 hours, then every 6 hours; when the queue is run, every 30 minutes | Debian's exim4: retry rule `* * F,2h,15m; G,16h,1h,1.5; F,4d,6h`, QUEUEINTERVAL 30m |
-| sendmail | whenever the queue is run, every 10 minutes | Debian's sendmail: QUEUE_INTERVAL 10m |
-| qmail | 400 seconds after the first attempt, then 1,600, 3,600, 6,400, ... | qmail-send.c: a quadratic schedule, 20 for remote deliveries |
-| exchange | every 15 minutes | Set-TransportService: MessageRetryInterval |
-| pool | after 5 to 15 minutes, each time twice as long, from any of twelve networks | not published; as complaints about greylisting describe it |
-| newsletter | as postfix, each message with a sender address of its own | VERP |
-| forget | never: most spam | |
-| hammer | three times within a minute, and then never | |
-| queue | as postfix: spam through a real mail server, one in twenty | |
+- postfix: when the queue is run, every 5 minutes, once as long has passed as the message is old, 5 minutes at least and
+  4,000 seconds at most (postconf(5): queue_run_delay, minimal_backoff_time, maximal_backoff_time).
+- exim: every 15 minutes for 2 hours; until 16 hours after an hour, then half as long again each time; then every 6
+  hours; when the queue is run, every 30 minutes (Debian's exim4: `* * F,2h,15m; G,16h,1h,1.5; F,4d,6h`, QUEUEINTERVAL).
+- sendmail: whenever the queue is run, every 10 minutes (Debian's sendmail.conf: QUEUE_INTERVAL).
+- qmail: 400 seconds after the first attempt, then 1,600, 3,600, 6,400, ... (qmail-send.c, remote deliveries).
+- exchange: every 15 minutes (Set-TransportService: MessageRetryInterval).
+- pool, as the big providers are: after 5 to 15 minutes, each time twice as long, from any of twelve networks. They
+  publish no schedule.
+- newsletter: as postfix, each message with a sender address of its own.
+- forget: never, as most spam. hammer: three times within a minute. queue: spam through a real server, as postfix.
 
 The shares of kinds are made up. What a greylist does with each of them is not.
 """
@@ -78,6 +77,7 @@ def exim(message: Message, now: float, chance: random.Random) -> float | None:
     if age < 2 * 3600:
         due = now + 900
     elif age < 16 * 3600:
+        # The intervals of a series that grows by half are half of what has passed since it began.
         due = now + max(3600.0, (age - 2 * 3600) * 0.5)
     else:
         due = now + 6 * 3600
@@ -174,15 +174,17 @@ class Traffic:
             which = chance.randrange(100)
             if which < FRIENDS:
                 friend = chance.randrange(self.friends)
-                yield Message(friend, "postfix", _sender(friend, chance.randrange(5)), (friend,), self._recipients(), when)
+                sender = _sender(friend, chance.randrange(5))
+                yield Message(friend, "postfix", sender, (friend,), self._recipients(), when)
                 continue
             family += NETWORKS_OF_A_POOL
-            kind = chance.choices(kinds, weights)[0] if which < FRIENDS + WANTED else chance.choices(spam, spam_weights)[0]
+            wanted = which < FRIENDS + WANTED
+            kind = chance.choices(*((kinds, weights) if wanted else (spam, spam_weights)))[0]
             networks = tuple(family + i for i in range(NETWORKS_OF_A_POOL)) if kind == "pool" else (family,)
             sender = _sender(family, 0)
             if kind == "newsletter":
                 sender = b"bounce-%d-%s" % (number, sender)
-            elif which >= FRIENDS + WANTED and chance.random() < 0.02:
+            elif not wanted and chance.random() < 0.02:
                 sender = b""
             yield Message(family, kind, sender, networks, self._recipients(), when)
 

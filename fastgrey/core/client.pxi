@@ -19,8 +19,8 @@ cdef inline void mask_address(unsigned char *address, int size, int prefix) noex
 
 
 cdef int parse_ipv4(const unsigned char *p, size_t n, unsigned char *out) noexcept nogil:
-    """Read four decimal numbers with dots between them, as inet_pton does: nothing else, no leading zeros. -1 where it is
-    something else. Most clients are that, and for inet_pton a copy with a NUL has to be made."""
+    """Read four decimal numbers with dots between them, as inet_pton does: nothing else, no leading zeros. -1 where it
+    is something else. Most clients are that, and for inet_pton a copy with a NUL has to be made."""
     cdef size_t i
     cdef int octets = 0, value = -1
     for i in range(n):
