@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,26 @@ GET = "mdb_get of a ready key"
 ROUNDS = {"smoke": 3, "quick": 50, "full": 500}
 
 
-@pytest.fixture(scope="module", params=[10**4, 10**6], ids=power)
-def store(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Loops over a store of one of the sizes."""
+@pytest.fixture(scope="module")
+def stores() -> Iterator[Callable[[int], Any]]:
+    """Loops over the store with so many known triplets, made when first wanted."""
+    made: dict[int, Any] = {}
     with tempfile.TemporaryDirectory(prefix="fastgrey-bench-") as name:
-        loops = core.load().Loops(str(population.make(Path(name) / "store", request.param)))
-        loops.known = request.param
-        yield loops
-        loops.close()
+        def loops_of(known: int) -> Any:
+            if known not in made:
+                made[known] = core.load().Loops(str(population.make(Path(name) / str(known), known)))
+                made[known].known = known
+            return made[known]
+
+        yield loops_of
+        for loops in made.values():
+            loops.close()
+
+
+@pytest.fixture(params=[10**4, 10**6], ids=power)
+def store(request: pytest.FixtureRequest, stores: Callable[[int], Any], profile: str) -> Any:
+    """Loops over a store of one of the sizes."""
+    return stores(request.param if profile != "smoke" else 1000)
 
 
 @pytest.mark.parametrize(("step", "name"), [
