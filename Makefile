@@ -14,7 +14,7 @@ VENV = .venv
 PACKAGES = gcc libc6-dev binutils pkg-config liblmdb-dev libxxhash-dev python3-dev python3-venv
 # Debian has two of tcpserver, which exclude each other; a mail server keeps the one it has.
 TEST_PACKAGES = daemontools groff man-db mandoc patch runit s6 swaks systemd $(if $(shell command -v tcpserver),,ucspi-tcp-ipv6)
-SOURCES = pyproject.toml setup.py $(shell find fastgrey -name '*.py' -o -name '*.pyx' -o -name '*.px[di]')
+SOURCES = pyproject.toml setup.py $(shell find fastgrey -name '*.py' -o -name '*.pyx' -o -name '*.px[di]' -o -name '*.ld')
 PIP = $(VENV)/bin/pip --disable-pip-version-check install --quiet
 
 .PHONY: build demo test torture bench bench-report pages packages test-packages clean

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from execs import Command
 
-# Where the stack and the maps begin decides whether a page more is touched; without chance the count is the same. It is the least where chance cannot be turned off (a container may forbid it).
+# Where the stack and the maps begin decides whether a page more is touched; without chance the count is the same. It is
+# the least where chance cannot be turned off (a container may forbid it).
 RUNS = 20
 
 

@@ -2,8 +2,8 @@
 
 Sections: flood (a known sender's check while a process goes on flooding its store, against the same hook on a store
 like it at rest, in turn; the same two while that process floods a third store, which shows what is not the store but
-the load; a stranger's check with the bound reached); expiry (so many strangers in a row with the bound; dropping as many in
-one transaction, against a durable commit on the same disk and against removing them record by record).
+the load; a stranger's check with the bound reached); expiry (so many strangers in a row with the bound; dropping as
+many in one transaction, against a durable commit on the same disk and against removing them record by record).
 """
 
 import os
@@ -129,7 +129,8 @@ def bounded(extent: Extent, results: Results, place: Path) -> None:
         kept = sum(partition["records"] for partition in store.partitions())
     results.add(Count("expiry", f"{extent.strangers} strangers in a row, none not recorded", {
         "a second in one process": round(extent.strangers / taken),
-        "partitions given up": events["partitions given up"], "records kept": kept, "bytes on disk": size, "bytes on disk by the bound": size / extent.bound}))
+        "partitions given up": events["partitions given up"], "records kept": kept, "bytes on disk": size,
+        "bytes on disk by the bound": size / extent.bound}))
 
 
 def expired(extent: Extent, results: Results, place: Path) -> None:

@@ -43,17 +43,17 @@ Made by `make bench-report` from [benchmarks.json](benchmarks.json); `make bench
 # Heading and what is measured, by section, in the order of the page; a section without a word here comes last.
 CHAPTERS: dict[str, tuple[str, str]] = {
     "hook": ("The hook", "The whole life of a process, from spawn to exit, by the same of an empty static executable "
-             "that takes turns with it. Every known sender asked for is another one of 200. With several callers at once "
-             "each runs one process after the other; the figure is then the time of all by their number."),
+             "that takes turns with it. Every known sender asked for is another one of 200. With several callers at "
+             "once each runs one process after the other; the figure is then the time of all by their number."),
     "floor": ("The floor of a stranger", "A C program that makes the LMDB calls of a stranger's check and nothing else "
               "(`bench/floor.c`), against the same empty executable."),
     "others": ("What one would use instead", "Each against the hook with the same question: how many times as long it "
                "takes."),
     "executable": ("What a check asks of the kernel", "Counted, not timed; `tests/native/test_counts.py` keeps it so."),
     "rules": ("Rules", "The hook on a store with rules by the hook on one without."),
-    "flood": ("A flood of strangers", "A known sender's check while a process floods its store, by that on a store like "
-              "it at rest; and the same while that process floods another one, which shows what is the load of the "
-              "machine."),
+    "flood": ("A flood of strangers", "A known sender's check while a process floods its store, by that on a store "
+              "like it at rest; and the same while that process floods another one, which shows what is the load of "
+              "the machine."),
     "expiry": ("Strangers expire", "A partition of strangers is dropped whole, in one transaction."),
     "compaction": ("Compaction", "By `cat`, which reads the same file and writes as much as the result, flushed."),
     "blocked": ("Writers during a compaction", "Promotions, each with its two flushes, alone and while compactions "
@@ -177,7 +177,8 @@ def _source(content: dict[str, Any]) -> str:
     return (f"<small>{content['date']}, {commit}, profile {content['profile']}, {content['took']:.0f} seconds: "
             f"`{content['command']}`. {machine['processor']}, {machine['cores']} cores"
             f"{', in a virtual machine' if machine['hypervisor'] == 'yes' else ''}, "
-            f"{machine['memory'] / 2**30:.0f} GiB, {machine['kernel']}, {machine['file system']}. {versions}.</small>\n")
+            f"{machine['memory'] / 2**30:.0f} GiB, {machine['kernel']}, {machine['file system']}. "
+            f"{versions}.</small>\n")
 
 
 def _digits(number: float) -> str:
