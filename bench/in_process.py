@@ -257,6 +257,11 @@ def writes(extent: Extent, results: Results, place: Path) -> None:
     base = "a transaction of 3 records, flushed"
     results.add(*figures.in_turn({"promotion": promoted, base: lambda: bare[True].put(extent.flushed, 3)},
                                  base, extent.rounds, "writes", extent.flushed))
+    results.add(Count("writes", "a second, by one process", {
+        "strangers": 1 / median(strangers(extent.strangers, False) / extent.strangers for _ in range(extent.rounds)),
+        "strangers, were they flushed": 1 / median(strangers(extent.flushed, True) / extent.flushed
+                                                   for _ in range(extent.rounds)),
+        "promotions": 1 / median(promoted() / extent.flushed for _ in range(extent.rounds))}))
     loops.close()
 
 
