@@ -63,7 +63,9 @@ CHAPTERS: dict[str, tuple[str, str]] = {
         "Each step alone and all together, in loops of C around the core, by an mdb_get of a ready key in the "
         "same table in one transaction. A known triplet is one where triplets are all that is looked up "
         "(allow_client_after and allow_domain_after are 0); by default settings a client and a domain are "
-        "looked up first, each in a table of its own."),
+        "looked up first, each in a table of its own. "
+        "A look-up is dearer than an mdb_get by the beginning and the end of a transaction, and because LMDB "
+        "looks for a table by its name once in each; that, the hash and the normal form are the floor."),
     "python": (
         "Through the API",
         "`Store.check`, against the same decisions in a loop of C."),
