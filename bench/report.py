@@ -6,11 +6,11 @@ The page is never written by hand: what it says is here, and what it shows is in
 """
 
 import argparse
-import io
 from pathlib import Path
 from typing import Any
 
 import figures
+from drawing import svg
 from figures import Count, Figure
 from goals import GOALS, Goal
 
@@ -63,6 +63,43 @@ CHAPTERS: dict[str, tuple[str, str]] = {
     "compaction": ("Compaction", "By `cat`, which reads the same file and writes as much as the result, flushed."),
     "blocked": ("Writers during a compaction", "Promotions, each with its two flushes, alone and while compactions "
                 "follow one another."),
+    "steps": (
+        "A decision in a process",
+        "Each step alone and all together, in loops of C around the core, by an mdb_get of a ready key in the "
+        "same table in one transaction. A known triplet is one where triplets are all that is looked up "
+        "(allow_client_after and allow_domain_after are 0); by default settings a client and a domain are "
+        "looked up first, each in a table of its own. "
+        "A look-up is dearer than an mdb_get by the beginning and the end of a transaction, and because LMDB "
+        "looks for a table by its name once in each; that, the hash and the normal form are the floor."),
+    "python": (
+        "Through the API",
+        "`Store.check`, against the same decisions in a loop of C."),
+    "readers": (
+        "Readers at once",
+        "What one process takes for a decision, by what several take together: how far the throughput follows "
+        "the cores. The system calls were counted by strace while they decided."),
+    "writer": (
+        "Readers beside a writer",
+        "While a process promotes without pause; the baseline is the same with a writer of another store."),
+    "writes": (
+        "Writing",
+        "By LMDB transactions of as many records with nothing around them, flushed or not as said."),
+    "growth": (
+        "As the table grows: looking up",
+        "Known triplets at random, so many that they have left the caches when they come again, by the same "
+        "in the smallest table."),
+    "sizes": (
+        "As the table grows: bytes and time",
+        "A slope is that of the straight line through the points where both axes are logarithmic: 0 does not "
+        "grow, 1 grows as the table does. Half of what is compacted has expired."),
+    "day": (
+        "A day of a big site",
+        "Modelled in `bench/traffic.py`, from a seed. Every verdict was compared with that of the model that "
+        "the tests have; one that differs ends the run."),
+    "hour": (
+        "The busiest hour of that day, as execs",
+        "As fast as the hooks end, all times divided by 60, those in the settings too, because a hook reads "
+        "the real clock. Every verdict was compared with the model's for the second in which the hook ran."),
     "peer-postgrey": ("Beside postgrey", ASKED + "postgrey is Perl with Berkeley DB, asked over its socket in "
                       "Postfix's protocol. With it is a C client that is run for each question and asks it "
                       "(`bench/baselines/ask_postgrey.c`), as a qmail has it that leaves its decisions to a daemon."),
@@ -90,6 +127,8 @@ def page(sections: dict[str, dict[str, Any]]) -> str:
         if content["figures"]:
             parts.append(f"![{heading}: ratios to the baseline, median and range](benchmarks/{name}.svg)\n")
             parts.append(_figures(content["figures"]))
+        if name == "sizes":
+            parts.append("![How it grows with the number of known triplets](benchmarks/sizes.svg)\n")
         if content["counts"]:
             parts.append(_counts(content["counts"]))
         parts.append(_source(content, machines))
@@ -106,8 +145,11 @@ def ordered(sections: dict[str, Any]) -> list[str]:
 
 
 def plots(sections: dict[str, dict[str, Any]]) -> dict[str, bytes]:
-    """An SVG by its name for each section with figures; the same bytes for the same results."""
-    return {f"{name}.svg": _plot(name, content["figures"]) for name, content in sections.items() if content["figures"]}
+    """An SVG by its name for each section with figures, and for sizes; the same bytes for the same results."""
+    drawn = {f"{name}.svg": _plot(name, content["figures"]) for name, content in sections.items() if content["figures"]}
+    if "sizes" in sections:
+        drawn["sizes.svg"] = _growth("sizes", sections["sizes"]["counts"])
+    return drawn
 
 
 def _goals(sections: dict[str, dict[str, Any]]) -> str:
@@ -186,16 +228,7 @@ def _filled(words: str) -> str:
 
 def _plot(name: str, found: list[Figure]) -> bytes:
     """Median and range of every figure, on a logarithmic axis where they lie far apart."""
-    import matplotlib
-
-    # Text stays text and identifiers come from the name: fonts and chance would change the bytes.
-    options: dict[Any, Any] = {"svg.hashsalt": name, "svg.fonttype": "none", "font.family": "sans-serif",
-                               "font.size": 8}
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    with pyplot.style.context("default"), pyplot.rc_context(options):
-        drawing, axes = pyplot.subplots(figsize=(8, 0.8 + 0.2 * len(found)))
+    def draw(drawing: Any, axes: Any) -> None:
         for place, one in enumerate(found):
             axes.plot([one.lowest, one.highest], [place, place], color="#7a9cc6", linewidth=3, solid_capstyle="butt")
             axes.plot([one.median], [place], marker="|", markersize=8, markeredgewidth=2, color="#1f3a5f")
@@ -207,14 +240,33 @@ def _plot(name: str, found: list[Figure]) -> bytes:
         baselines = list(dict.fromkeys(one.baseline for one in found))
         axes.set_xlabel("times as long as " + (baselines[0] if len(baselines) == 1 else "the baseline in the table"))
         axes.grid(axis="x", linewidth=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
         # Set by hand: what fits depends on the fonts of the machine.
         drawing.subplots_adjust(left=0.42, right=0.98, top=1 - 0.1 / drawing.get_figheight(),
                                 bottom=0.45 / drawing.get_figheight())
-        out = io.BytesIO()
-        drawing.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-        pyplot.close(drawing)
-    return out.getvalue()
+
+    return svg(name, (8, 0.8 + 0.2 * len(found)), draw)
+
+
+def _growth(name: str, counts: list[Count]) -> bytes:
+    """How numbers grow with the table, both axes logarithmic, by the number of known triplets that a count has."""
+    sizes = [count.numbers for count in counts if "known" in count.numbers]
+    slopes = next(count.numbers for count in counts if count.name == "slopes")
+
+    def draw(drawing: Any, axes: Any) -> None:
+        for quantity, slope in slopes.items():
+            # Each by what it is in the smallest table, so that what grows alike runs alike.
+            times = [one[quantity] / sizes[0][quantity] for one in sizes]
+            axes.plot([one["known"] for one in sizes], times, marker="o", markersize=3,
+                      label=f"{quantity}: slope {slope:.2f}")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("known triplets")
+        axes.set_ylabel("times as much as in the smallest table")
+        axes.grid(linewidth=0.3)
+        axes.legend(frameon=False)
+        drawing.subplots_adjust(left=0.1, right=0.98, top=0.97, bottom=0.12)
+
+    return svg(name, (8, 4), draw)
 
 
 def write(results: Path, target: Path) -> list[Path]:

@@ -21,6 +21,9 @@ MODULES = (
     "rules",
     "flood",
     "compaction",
+    "in_process",
+    "growth",
+    "day",
     "peer_decisions",
     "peer_expiry",
 )

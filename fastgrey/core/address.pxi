@@ -129,6 +129,70 @@ cdef size_t reduce_local(unsigned char *p, size_t n) noexcept nogil:
     return fold_tokens(p, n)
 
 
+cdef inline bint is_reducible(const unsigned char *p, size_t n) noexcept nogil:
+    """May a local part be changed by reduce_local? Every rule of it wants a digit, + or =."""
+    cdef size_t i
+    for i in range(n):
+        if is_digit(p[i]) or p[i] == c"+" or p[i] == c"=":
+            return True
+    return False
+
+
+cdef inline uint64_t bytes_of(unsigned char c) noexcept nogil:
+    """A word of eight times c."""
+    return <uint64_t>0x0101010101010101 * c
+
+
+cdef inline uint64_t tops(uint64_t word, unsigned char least) noexcept nogil:
+    """The top bit of each of the eight bytes that is ASCII and not below least, which is not 0. Without its top bit no
+    byte carries into the next."""
+    return ((word & bytes_of(0x7F)) + bytes_of(0x80 - least)) & ~word & bytes_of(0x80)
+
+
+cdef inline uint64_t lower_eight(const unsigned char *p, unsigned char *out, uint64_t *controls) noexcept nogil:
+    """Write eight bytes in lower case to out; not 0 where there is an @ among them. controls becomes other than 0 where
+    there are control characters."""
+    cdef uint64_t word
+    memcpy(&word, p, sizeof(word))
+    controls[0] |= ~(tops(word, c" ") | word) & bytes_of(0x80)
+    word |= (tops(word, c"A") ^ tops(word, c"Z" + 1)) >> 2
+    memcpy(out, &word, sizeof(word))
+    return tops(word, c"@") ^ tops(word, c"@" + 1)
+
+
+cdef bint lower_text(const unsigned char *p, size_t n, unsigned char *out, size_t *at) noexcept nogil:
+    """Write p[:n] in lower case to out; whether there are control characters. at becomes the place of the last @, n
+    where there is none."""
+    cdef uint64_t controls = 0
+    cdef size_t i = 0, after = 0
+    if n < 8:
+        for i in range(n):
+            out[i] = lower(p[i])
+            controls |= p[i] < c" "
+        after = n
+    else:
+        while i < n:
+            # The last eight overlap those before.
+            if i > n - 8:
+                i = n - 8
+            if lower_eight(p + i, out + i, &controls):
+                after = i + 8
+            i += 8
+    while after and out[after - 1] != c"@":
+        after -= 1
+    at[0] = after - 1 if after else n
+    return controls != 0
+
+
+cdef bint is_forbidden(const unsigned char *p, size_t n) noexcept nogil:
+    """Is there a NUL, CR or LF?"""
+    cdef size_t i
+    for i in range(n):
+        if p[i] == 0 or p[i] == c"\r" or p[i] == c"\n":
+            return True
+    return False
+
+
 cdef int normalise_address(Span raw, bint is_sender, Address *out) noexcept nogil:
     """Write the normal form of raw to out; -1 where it is too long or holds NUL, CR or LF.
 
@@ -136,12 +200,9 @@ cdef int normalise_address(Span raw, bint is_sender, Address *out) noexcept nogi
     RFC 5321 section 3.6.1 and appendix C tell.
     """
     cdef const unsigned char *p = raw.data
-    cdef size_t n = raw.size, i, at, local, tail
+    cdef size_t n = raw.size, at, local, tail
     if n > ADDRESS_MAX:
         return -1
-    for i in range(n):
-        if p[i] == 0 or p[i] == c"\r" or p[i] == c"\n":
-            return -1
     while n and is_blank(p[0]):
         p += 1
         n -= 1
@@ -151,22 +212,22 @@ cdef int normalise_address(Span raw, bint is_sender, Address *out) noexcept nogi
         p += 1
         n -= 2
     if n and p[0] == c"@":
-        i = find(p, 1, n, c":")
-        if i < n:
-            p += i + 1
-            n -= i + 1
+        tail = find(p, 1, n, c":")
+        if tail < n:
+            if is_forbidden(p, tail):
+                return -1
+            p += tail + 1
+            n -= tail + 1
 
-    at = n
-    for i in range(n):
-        out.text[i] = lower(p[i])
-        if p[i] == c"@":
-            at = i
+    if lower_text(p, n, out.text, &at) and is_forbidden(p, n):
+        return -1
     if at < n:
         while out.text[n - 1] == c".":
             n -= 1
-    local = reduce_local(out.text, at) if is_sender else at
+    local = reduce_local(out.text, at) if is_sender and is_reducible(out.text, at) else at
     tail = n - at
-    memmove(out.text + local, out.text + at, tail)
+    if local < at:
+        memmove(out.text + local, out.text + at, tail)
     out.size = local + tail
     out.domain = local + 1 if tail > 1 else out.size
     return 0

@@ -11,14 +11,35 @@ cdef struct Client:
     int prefix
 
 
-cdef void mask_address(unsigned char *address, int size, int prefix) noexcept nogil:
-    cdef int i, bits
-    for i in range(size):
-        bits = prefix - 8 * i
-        if bits <= 0:
-            address[i] = 0
-        elif bits < 8:
-            address[i] &= <unsigned char>(0xFF << (8 - bits))
+cdef inline void mask_address(unsigned char *address, int size, int prefix) noexcept nogil:
+    cdef int i = prefix >> 3
+    if i < size:
+        address[i] &= <unsigned char>(0xFF << (8 - (prefix & 7)))
+        memset(address + i + 1, 0, size - i - 1)
+
+
+cdef int parse_ipv4(const unsigned char *p, size_t n, unsigned char *out) noexcept nogil:
+    """Read four decimal numbers with dots between them, as inet_pton does: nothing else, no leading zeros. -1 where it
+    is something else. Most clients are that, and for inet_pton a copy with a NUL has to be made."""
+    cdef size_t i
+    cdef int octets = 0, value = -1
+    for i in range(n):
+        if is_digit(p[i]):
+            if value == 0:
+                return -1
+            value = 10 * (value if value > 0 else 0) + (p[i] - c"0")
+            if value > 255:
+                return -1
+        elif p[i] == c"." and value >= 0 and octets < 3:
+            out[octets] = <unsigned char>value
+            octets += 1
+            value = -1
+        else:
+            return -1
+    if octets != 3 or value < 0:
+        return -1
+    out[3] = <unsigned char>value
+    return 0
 
 
 cdef int parse_client(Span text, int ipv4_prefix, int ipv6_prefix, Client *out) noexcept nogil:
@@ -29,25 +50,28 @@ cdef int parse_client(Span text, int ipv4_prefix, int ipv6_prefix, Client *out) 
     cdef char copy[64]
     cdef unsigned char address[16]
     cdef size_t n = find(text.data, 0, text.size, c"%")
-    if n == 0 or n >= sizeof(copy) or find(text.data, 0, n, 0) < n:
-        return -1
-    memcpy(copy, text.data, n)
-    copy[n] = 0
-    if inet_pton(AF_INET, copy, address) == 1:
+    memset(address, 0, sizeof(address))
+    if parse_ipv4(text.data, n, address) == 0:
         out.family = 4
-    elif inet_pton(AF_INET6, copy, address) == 1:
+    else:
+        if n >= sizeof(copy) or find(text.data, 0, n, 0) < n:
+            return -1
+        memcpy(copy, text.data, n)
+        copy[n] = 0
+        if inet_pton(AF_INET6, copy, address) != 1:
+            return -1
         out.family = 6
         if memcmp(address, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0:
             out.family = 4
             memmove(address, address + 12, 4)
-    else:
-        return -1
     out.size = 4 if out.family == 4 else 16
     out.prefix = ipv4_prefix if out.family == 4 else ipv6_prefix
-    memcpy(out.whole, address, out.size)
-    memcpy(out.exact, address, out.size)
-    memcpy(out.network, address, out.size)
-    mask_address(out.exact, out.size, 32 if out.family == 4 else 64)
+    # All sixteen bytes, whatever the family: a copy of known size is one move.
+    memcpy(out.whole, address, sizeof(address))
+    memcpy(out.exact, address, sizeof(address))
+    memcpy(out.network, address, sizeof(address))
+    if out.family == 6:
+        mask_address(out.exact, out.size, 64)
     mask_address(out.network, out.size, out.prefix)
     return 0
 

@@ -62,7 +62,8 @@ cdef int decide_known(StoreState *s, const Request *q, Envelope *e, VerdictState
     if fault != NO_FAULT:
         environment_read_end(&s.passed)
         return fault
-    key_triplet(e, 0, s.head.secret, v.key)
+    key_triplet(e, 0, s.head.secret, e.triplet)
+    memcpy(v.key, e.triplet, KEY_SIZE)
     v.has_key = True
 
     fault = decide_policy(s, txn, q, e, v, decided)
@@ -124,7 +125,9 @@ cdef void decide(StoreState *s, const Request *q, VerdictState *v) noexcept nogi
     cdef Envelope e
     cdef bint decided = True
     cdef int fault = NO_FAULT
-    memset(v, 0, sizeof(VerdictState))
+    # Of the text of a rule the first byte will do.
+    memset(v, 0, sizeof(VerdictState) - PLACE_SIZE)
+    v.rule[0] = 0
     s.error = 0
     if q.relay:
         answer(v, ACCEPT, RELAY, 0)

@@ -25,6 +25,8 @@ cdef struct Envelope:
     bint name_trusted
     # 2 where the request is known under the name parent too, else 1.
     int places
+    # The key of the triplet under the network, which the log and several steps want. Set for a decision (decide.pxi).
+    unsigned char triplet[KEY_SIZE]
 
 
 cdef int normalise(const Request *q, const Head *head, Envelope *e) noexcept nogil:

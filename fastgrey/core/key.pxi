@@ -9,27 +9,33 @@ cdef struct Material:
     size_t size
 
 
-cdef void material_add(Material *m, const void *data, size_t size) noexcept nogil:
+cdef inline unsigned char *material_part(Material *m, size_t size) noexcept nogil:
+    """Begin a part of so many bytes; where they go."""
+    cdef unsigned char *p = m.bytes + m.size
     cdef int i
     for i in range(4):
-        m.bytes[m.size + i] = <unsigned char>(size >> (8 * i))
-    memcpy(m.bytes + m.size + 4, data, size)
+        p[i] = <unsigned char>(size >> (8 * i))
     m.size += 4 + size
+    return p + 4
+
+
+cdef inline void material_add(Material *m, const void *data, size_t size) noexcept nogil:
+    memcpy(material_part(m, size), data, size)
 
 
 cdef void material_place(Material *m, const Envelope *e, int place) noexcept nogil:
     """Place 0 is the client's network, place 1 the parent of its name. The first byte keeps the two apart."""
-    cdef unsigned char network[18]
-    cdef unsigned char name[NAME_MAX + 1]
+    cdef unsigned char *p
     if place == 0:
-        network[0] = c"4" if e.client.family == 4 else c"6"
-        network[1] = <unsigned char>e.client.prefix
-        memcpy(network + 2, e.client.network, e.client.size)
-        material_add(m, network, 2 + e.client.size)
+        p = material_part(m, 2 + e.client.size)
+        p[0] = c"4" if e.client.family == 4 else c"6"
+        p[1] = <unsigned char>e.client.prefix
+        # All sixteen bytes are one move; what follows writes over those too many.
+        memcpy(p + 2, e.client.network, sizeof(e.client.network))
     else:
-        name[0] = c"n"
-        memcpy(name + 1, e.parent, e.parent_size)
-        material_add(m, name, 1 + e.parent_size)
+        p = material_part(m, 1 + e.parent_size)
+        p[0] = c"n"
+        memcpy(p + 1, e.parent, e.parent_size)
 
 
 cdef void material_key(const Material *m, const unsigned char *secret, unsigned char *key) noexcept nogil:

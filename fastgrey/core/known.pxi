@@ -83,7 +83,10 @@ cdef int known_match(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t now
                 return found
     m.reason = KNOWN_TRIPLET
     for place in range(e.places):
-        key_triplet(e, place, secret, m.key)
+        if place == 0:
+            memcpy(m.key, e.triplet, KEY_SIZE)
+        else:
+            key_triplet(e, place, secret, m.key)
         found = known_match_one(s, txn, TRIPLET, now, 1, m)
         if found:
             return found

@@ -74,7 +74,8 @@ cdef struct VerdictState:
     # The key of the triplet under the client's network, also the one in the log line.
     unsigned char key[KEY_SIZE]
     bint has_key
-    # The rule that decided: its number from 1 in the policy, 0 for none, and its FILE:LINE.
+    # The rule that decided: its number from 1 in the policy, 0 for none, and its FILE:LINE. The text comes last: it is
+    # not cleared (decide.pxi).
     uint32_t rule_number
     char rule[PLACE_SIZE]
 

@@ -97,5 +97,5 @@ cdef extern from "time.h" nogil:
     int nanosleep(const timespec *wanted, timespec *left)
 
 cdef extern from "arpa/inet.h" nogil:
-    int AF_INET, AF_INET6
+    int AF_INET6
     int inet_pton(int family, const char *text, void *out)

@@ -1,6 +1,7 @@
 """The page of the benchmarks and its plots are what the tool makes of the results: nothing in them is by hand."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -59,11 +60,15 @@ def test_goals_are_of_figures_that_exist(sections):
     assert [goal.text for goal in GOALS if goal.value(sections) is None] == []
 
 
+def at_least(one):
+    """Is the figure better where it is higher?"""
+    return any(goal.least and goal.section == one.section and re.fullmatch(goal.name, one.name) for goal in GOALS)
+
+
 def test_a_missed_goal_is_called_so(sections):
     slower = copy.deepcopy(sections)
     for content in slower.values():
-        content["figures"] = [one._replace(ratios=[0.001 if "script" in one.name else 1000.0])
-                              for one in content["figures"]]
+        content["figures"] = [one._replace(ratios=[0.001 if at_least(one) else 1000.0]) for one in content["figures"]]
         for count in content["counts"]:
             count.numbers.update(dict.fromkeys(count.numbers, 10**6))
     table = report.page(slower).split("## Goals")[1].split("##")[0]

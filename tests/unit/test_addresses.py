@@ -115,8 +115,7 @@ PIECES = st.sampled_from([
 ])
 
 
-@given(st.lists(PIECES, max_size=14).map(b"".join) | st.binary(max_size=60))
-def test_same_as_the_model(raw):
+def same_as_the_model(raw):
     for ours, theirs in ((normalise_sender, model.normalise_sender), (normalise_recipient, model.normalise_recipient)):
         try:
             expected = theirs(raw)
@@ -125,3 +124,17 @@ def test_same_as_the_model(raw):
                 ours(raw)
         else:
             assert ours(raw) == expected
+
+
+@given(st.lists(PIECES, max_size=14).map(b"".join) | st.binary(max_size=60))
+def test_same_as_the_model(raw):
+    same_as_the_model(raw)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 15, 16, 17, 27])
+def test_every_byte_at_every_place(size):
+    """Eight bytes are read at once, and the last eight overlap those before."""
+    for place in range(size):
+        for byte in range(256):
+            for filling in (b"Q", b"@"):
+                same_as_the_model(filling * place + bytes([byte]) + b"Q" * (size - place - 1))

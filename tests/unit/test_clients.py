@@ -85,7 +85,11 @@ def test_name_parent_is_the_model_s(name, octets):
     assert client_name_parent(name, address) == model.name_parent(name.encode(), exact)
 
 
-ADDRESSES = st.ip_addresses().map(str) | st.text("0123456789abcdef:.%", max_size=30)
+# What an IPv4 address is made of, right and wrong.
+NUMBERS = st.sampled_from(["0", "1", "9", "10", "99", "100", "255", "256", "260", "999", "00", "01", "001", "", "a"])
+ADDRESSES = (st.ip_addresses().map(str) | st.text("0123456789abcdef:.%", max_size=30)
+             | st.lists(NUMBERS, min_size=3, max_size=5).map(".".join)
+             | st.lists(NUMBERS).map(".".join).map("::ffff:".__add__))
 
 
 @given(ADDRESSES, st.integers(0, 32), st.integers(0, 128))
