@@ -6,18 +6,17 @@ cdef enum:
     SNAPSHOT_SECONDS = 10
 
 
-cdef inline bint ring_keep(CounterPage *page, Snapshot *ring, int slots, int64_t interval, int way,
+cdef inline void ring_keep(CounterPage *page, Snapshot *ring, int slots, int64_t interval, int way,
                            int64_t now) noexcept nogil:
-    """Whether a snapshot was due; who else may have taken it."""
     cdef int64_t number = now // interval
     cdef Snapshot *slot = &ring[number % slots]
     cdef int64_t seen = fastgrey_stamp(&slot.stamp)
     cdef int64_t taken = seen if seen >= 0 else -seen
     cdef int i
     if taken // interval == number and (seen >= 0 or now - taken < SNAPSHOT_SECONDS):
-        return False
+        return
     if not fastgrey_restamp(&slot.stamp, &seen, -now):
-        return True
+        return
     # Whoever reads one of the new numbers must find the stamp changed.
     fastgrey_fence()
     for i in range(WAY_COUNT):
@@ -25,15 +24,12 @@ cdef inline bint ring_keep(CounterPage *page, Snapshot *ring, int slots, int64_t
     # Not where another hook took over meanwhile, because this one was stopped for long.
     seen = -now
     fastgrey_restamp(&slot.stamp, &seen, now)
-    return True
 
 
 cdef inline void rings_keep(CounterPage *page, int way, int64_t now) noexcept nogil:
     """Take the snapshots that are due at now, of the totals before a check that has just been counted as way."""
     if now <= 0 or now > TIME_MAX:
         return
-    # An interval of the others begins with one of the minute's: most checks look at one ring.
-    if not ring_keep(page, page.minute, MINUTE_SLOTS, MINUTE_INTERVAL, way, now):
-        return
+    ring_keep(page, page.minute, MINUTE_SLOTS, MINUTE_INTERVAL, way, now)
     ring_keep(page, page.hour, HOUR_SLOTS, HOUR_INTERVAL, way, now)
     ring_keep(page, page.day, DAY_SLOTS, DAY_INTERVAL, way, now)
