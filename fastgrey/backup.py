@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from . import _core, directory, manifest, policy, settings, soundness, succession
+from . import _core, directory, inside, manifest, policy, settings, soundness, succession
 from .errors import BackupError, FastgreyError, ManifestError, StoreError
 from .health import layout
 from .health.finding import Place, Trouble
@@ -180,10 +180,10 @@ def _anew(root: Path, source: BinaryIO, name: str, told: Manifest, group: int | 
         succession.adopt(generation, 1, found.facts.policy)
         if found.facts.policy:
             hits = _part(source, told, HITS).ljust(policy.HIT.size * found.facts.rules, b"\0")
-            (root / f"hits.{found.facts.policy}").write_bytes(hits)
+            _put(policy.hits_path(root, found.facts.policy), hits)
         stats = _part(source, told, STATS)
         if stats:
-            (root / STATS).write_bytes(stats)
+            _put(root / STATS, stats)
         return bool(settings.by_name(found.facts.settings)["on_error"])
 
     directory.make(root, group, fill)
@@ -212,7 +212,7 @@ def _fill(target: Path, source: BinaryIO, name: str, told: Manifest, progress: P
     manifest says."""
     size = told.files[DATA].number
     source.seek(0)
-    with directory.shared_files(), (target / DATA).open("xb") as file:
+    with directory.shared_files(), open(inside.made(target / DATA), "wb") as file:
         digest = _core.Checksum()
         left = size
         while left and (piece := source.read(min(PIECE, left))):
@@ -292,9 +292,14 @@ def _sum(file: BinaryIO, size: int, progress: Progress) -> str:
     return digest.hexdigest()
 
 
+def _put(path: Path, content: bytes) -> None:
+    with directory.shared_files(), open(inside.made(path), "wb") as file:
+        file.write(content)
+
+
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return inside.read(path)
     except FileNotFoundError:
         return b""
 

@@ -3,16 +3,18 @@
 docs/format.md names every file. The order of the steps below is what makes a kill between any two of them harmless.
 """
 
+import errno
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from . import disk, settings as settings_
-from ._core import Store, create_generation, read_counters, write_counters
+from . import disk, inside, settings as settings_
+from ._core import Store, counters_page, create_generation, read_counters
 from .errors import StoreError
 
 DEFAULT_STORE = "/var/lib/fastgrey"
@@ -84,10 +86,11 @@ def make(root: Path, group: int | None, fill: Callable[[Path], bool]) -> None:
         foreign = [name.name for name in root.iterdir() if not is_ours(name.name)]
         if foreign:
             raise StoreError(f"{root} holds other files ({foreign[0]}); name an empty or a new directory")
-        if group is not None:
-            os.chown(root, -1, group)
-        # Set-group-id: what root's compaction makes belongs to the group of the hook's user.
-        root.chmod(0o2770)
+        with inside.folder(root) as descriptor:
+            if group is not None:
+                os.fchown(descriptor, -1, group)
+            # Set-group-id: what root's compaction makes belongs to the group of the hook's user.
+            os.fchmod(descriptor, 0o2770)
         _empty(root)
         try:
             generation = root / generation_name(1)
@@ -124,8 +127,8 @@ def make_counters(root: Path, defer_on_error: bool) -> None:
     """Put a page of counters, all zero, in place of whatever is there."""
     if (root / "stats").is_dir():
         raise StoreError(f"{root / 'stats'} is a directory; remove it, and run this again")
-    with shared_files():
-        write_counters(str(root / "stats.new"), defer_on_error)
+    with shared_files(), open(inside.made(root / "stats.new"), "wb") as file:
+        file.write(counters_page(defer_on_error))
     os.replace(root / "stats.new", root / "stats")
 
 
@@ -183,20 +186,18 @@ def replace_text(path: Path, text: str) -> None:
     """Write a file of a store, flushed, in place of what is there: by way of NAME.new, so that it is whole at any moment.
     The name itself is not flushed. OSError."""
     new = path.with_name(f"{path.name}.new")
-    with shared_files(), new.open("w", encoding="utf-8") as file:
+    with shared_files(), open(inside.made(new), "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(new, path)
+    with inside.folder(path.parent) as place, inside.told_by(path):
+        os.replace(new.name, path.name, src_dir_fd=place, dst_dir_fd=place)
 
 
 def flush_directory(path: Path) -> None:
     """Flush the names in a directory."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with inside.folder(path) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove(path: Path) -> None:
@@ -209,10 +210,15 @@ def remove(path: Path) -> None:
         return
     gone = path if path.name.endswith(GONE) else path.with_name(path.name + GONE)
     if gone != path:
-        if gone.exists():
-            shutil.rmtree(gone)
+        if os.path.lexists(gone):
+            remove(gone)
         os.replace(path, gone)
-    shutil.rmtree(gone)
+    try:
+        # It does not follow links, be they put there under its hands.
+        shutil.rmtree(gone)
+    except RecursionError:
+        raise OSError(errno.ENAMETOOLONG, f"is nested too deep to be a directory of a store; {inside.SEE}",
+                      os.fspath(gone)) from None
 
 
 def boot_id() -> str:
@@ -221,11 +227,14 @@ def boot_id() -> str:
 
 
 def size_on_disk(path: Path) -> int:
-    """Bytes allocated to the files at or below path; files that vanish meanwhile count as nothing."""
+    """Bytes allocated to the files at or below path; what vanishes meanwhile, or cannot be looked at, counts as nothing."""
     total = 0
-    for entry in [path, *path.rglob("*")]:
-        try:
-            total += entry.lstat().st_blocks * 512
-        except FileNotFoundError:
-            continue
+    waiting = [path]
+    while waiting:
+        entry = waiting.pop()
+        with suppress(OSError):
+            status = entry.lstat()
+            total += status.st_blocks * 512
+            if stat.S_ISDIR(status.st_mode):
+                waiting += entry.iterdir()
     return total

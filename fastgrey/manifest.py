@@ -4,12 +4,11 @@ docs/format.md has the format. A generation to which nothing was written since m
 was superseded is never written to again, so its manifest holds for ever.
 """
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import _core, directory
+from . import _core, directory, inside
 from .errors import ManifestError
 
 NAME = "manifest"
@@ -94,9 +93,7 @@ def read(generation: Path) -> Manifest | None:
     """The manifest in the directory of a generation, None where there is none. ManifestError, OSError."""
     path = generation / NAME
     try:
-        # A pipe of this name must not keep anybody waiting.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            data = file.read(SIZE_MAX)
+        data = inside.read(path, SIZE_MAX)
     except FileNotFoundError:
         return None
     return parse(data, str(path))

@@ -24,7 +24,9 @@ cdef void environment_close(Environment *e) noexcept nogil:
 
 
 cdef int environment_open(Environment *e, const char *path, unsigned int flags, unsigned int tables) noexcept nogil:
-    """Open the directory path; an errno or LMDB code. No map size is given: LMDB takes it from the file."""
+    """Open the directory path; an errno or LMDB code. No map size is given: LMDB takes it from the file.
+
+    How the executable opens it, and how the extension, stands in straight.pxi and in view.pxi."""
     cdef mode_t mask
     cdef int rc = mdb_env_create(&e.env)
     if rc == 0:
@@ -35,7 +37,7 @@ cdef int environment_open(Environment *e, const char *path, unsigned int flags, 
         # The group shares what LMDB may have to create, whatever mask the mail server gave the hook.
         mask = umask(SHARED_MASK)
         # MDB_NOTLS ties a reader slot to its transaction, so that a process may leave without closing.
-        rc = mdb_env_open(e.env, path, flags | MDB_NOTLS, 0o660)
+        rc = table_open(e.env, path, flags | MDB_NOTLS, 0o660)
         umask(mask)
     if rc != 0:
         environment_close(e)

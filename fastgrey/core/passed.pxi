@@ -22,6 +22,8 @@ cdef int passed_tables(StoreState *s) noexcept nogil:
 
 
 cdef int open_fault(int rc) noexcept nogil:
+    if rc == ELOOP or rc == EMLINK:
+        return MISLED
     if rc == MDB_VERSION_MISMATCH:
         return OTHER_VERSION
     # EBADF: LMDB tried to give an empty file its first pages through a descriptor for reading.

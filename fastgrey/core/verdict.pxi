@@ -42,9 +42,10 @@ cdef enum Fault:
     TOO_SLOW = 15
     DAMAGED = 16
     RULE_FAILED = 17
-    BAD_HOOK = 18
-    NO_ENVELOPE = 19
-    BAD_POSTGREY_USAGE = 20
+    MISLED = 18
+    BAD_HOOK = 19
+    NO_ENVELOPE = 20
+    BAD_POSTGREY_USAGE = 21
 
 # What went wrong beside a verdict that stands all the same.
 cdef enum Note:
@@ -157,6 +158,8 @@ cdef const char *fault_text(int fault) noexcept nogil:
         return b"no answer from the store in time"
     elif fault == RULE_FAILED:
         return b"a regular expression of the rules took too long or too much memory"
+    elif fault == MISLED:
+        return b"a link stands where the store has a file or directory of its own"
     elif fault == BAD_HOOK:
         return b"there is no hook named"
     elif fault == NO_ENVELOPE:
@@ -189,6 +192,8 @@ cdef const char *fault_remedy(int fault) noexcept nogil:
         return b"look for a stopped process that holds the store, and for a slow disk"
     elif fault == RULE_FAILED:
         return b"write that rule in a simpler way, or list what it stands for; then: fastgrey apply"
+    elif fault == MISLED:
+        return b"see who made it (find STORE -type l -o -links +1 -type f), and remove it"
     elif fault == BAD_HOOK:
         return (b"call it checkenv, envelope-scanner, rcptcheck, spp or postgrey, alone or after qmail- or fastgrey-, "
                 b"or say one of them first: --hook NAME")

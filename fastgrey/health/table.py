@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import inside
 from .finding import Trouble, wrong
 
 # LMDB 0.9: two meta pages. Each has a page header with its flags at 10; magic and version; address and size of the map;
@@ -47,7 +48,7 @@ def read_table(directory: Path, remedy: str) -> Table:
     """The table in directory. Trouble, with the remedy, where it is none or cut short."""
     file = directory / "data.mdb"
     size = regular_file(file, remedy).st_size
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = inside.opened(file, os.O_RDONLY)
     try:
         first = _meta(file, os.pread(descriptor, META.size, 0), size, remedy)
         second = _meta(file, os.pread(descriptor, META.size, first.page), size, remedy)
@@ -81,7 +82,7 @@ def _meta(file: Path, data: bytes, size: int, remedy: str) -> Meta:
 def regular_file(file: Path, remedy: str) -> os.stat_result:
     """Its status; Trouble where it is missing, or no file. Opening a pipe would wait for ever."""
     try:
-        status = file.stat()
+        status = file.lstat()
     except FileNotFoundError:
         raise Trouble(wrong(f"there is no {file}", remedy)) from None
     except PermissionError:
