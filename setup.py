@@ -115,7 +115,7 @@ INCLUDES = [str(LMDB.include), str(XXHASH.include)]
 # Sources that a pyx file is assembled from: without them a change to one would not be built.
 PARTS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "fastgrey").glob("*/*.p[xy][id]"))]
 # docs/security.md has what each costs. Control flow protection is of x86 only.
-HARDENED = ["-fPIE", "-fstack-protector-strong", "-fstack-clash-protection", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"]
+HARDENED = ["-fstack-protector-strong", "-fstack-clash-protection", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"]
 if platform.machine() in ("x86_64", "i686"):
     HARDENED.append("-fcf-protection")
 CYTHON = {"include_path": [str(ROOT)], "language_level": 3}
@@ -161,6 +161,9 @@ class BuildNative(Command):
         if os.environ.get("FASTGREY_DEFAULT_STORE"):
             define.append(f'-DFASTGREY_DEFAULT_STORE="{os.environ["FASTGREY_DEFAULT_STORE"]}"')
         python = [f"-I{sysconfig.get_path(name)}" for name in ("include", "platinclude")]
+        # A C library may come without what a static executable needs to be loaded anywhere.
+        start = subprocess.run([*compiler, "-print-file-name=rcrt1.o"], capture_output=True, text=True, check=True).stdout
+        link = "-static-pie" if Path(start.strip()).is_absolute() else "-static"
         target = Path(self.build_scripts) / EXECUTABLE
         target.parent.mkdir(parents=True, exist_ok=True)
         compile_command = [
@@ -168,10 +171,11 @@ class BuildNative(Command):
             # is called from there touches other pages: 36 page faults a check instead of 38.
             *compiler, *flags, "-fno-inline-functions-called-once",
             "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", *HARDENED, *define,
+            *(["-fPIE"] if link == "-static-pie" else ["-fno-pie"]),
             *(f"-I{path}" for path in INCLUDES), *python, "-c", str(source), "-o", str(work / "checkenv.o"),
         ]
         link_command = [
-            *compiler, *os.environ.get("LDFLAGS", "").split(), "-static-pie", "-Wl,--gc-sections",
+            *compiler, *os.environ.get("LDFLAGS", "").split(), link, *(["-no-pie"] if link == "-static" else []), "-Wl,--gc-sections",
             # What is written at start only is then for reading only (docs/security.md). Otherwise few segments: each is a
             # map to make and to tear down (docs/design.md).
             "-Wl,-z,relro,-z,now,-z,noexecstack,-z,noseparate-code",

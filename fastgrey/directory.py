@@ -76,7 +76,11 @@ def create(path: str | os.PathLike[str], settings: dict[str, int] | None = None,
 
 def make(root: Path, group: int | None, fill: Callable[[Path], bool]) -> None:
     """Make a store whose first generation, an empty directory, fill makes; it returns whether on_error is to defer.
-    Raises StoreError where there is one, OSError."""
+    Raises StoreError where there is one, and on a network file system; OSError."""
+    kind = disk.mounted(root)[1]
+    if kind in disk.NETWORK_FILE_SYSTEMS:
+        raise StoreError(f"{root} is on {kind}, a network file system, whose locks and maps LMDB cannot use; name a directory "
+                         "on a local one")
     root.parent.mkdir(parents=True, exist_ok=True)
     with shared_files():
         made = not root.exists()
