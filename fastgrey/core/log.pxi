@@ -14,7 +14,7 @@ cdef void log_cause(Text *t, StoreState *s, int fault, int error) noexcept nogil
     if fault == BAD_HOOK:
         text_char(t, c" ")
         text_escaped(t, span(s.part, strlen(s.part)), SHOWN_ADDRESS)
-    elif PATH_TOO_LONG <= fault <= MISLED and fault != NO_BOOT_ID:
+    elif PATH_TOO_LONG <= fault <= OTHER_MACHINE and fault != NO_BOOT_ID:
         text_char(t, c" ")
         text_escaped(t, span(s.path, strlen(s.path)), SHOWN_ADDRESS)
         if s.part != NULL and fault != NO_STORE:

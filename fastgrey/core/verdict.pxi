@@ -43,9 +43,10 @@ cdef enum Fault:
     DAMAGED = 16
     RULE_FAILED = 17
     MISLED = 18
-    BAD_HOOK = 19
-    NO_ENVELOPE = 20
-    BAD_POSTGREY_USAGE = 21
+    OTHER_MACHINE = 19
+    BAD_HOOK = 20
+    NO_ENVELOPE = 21
+    BAD_POSTGREY_USAGE = 22
 
 # What went wrong beside a verdict that stands all the same.
 cdef enum Note:
@@ -160,6 +161,8 @@ cdef const char *fault_text(int fault) noexcept nogil:
         return b"a regular expression of the rules took too long or too much memory"
     elif fault == MISLED:
         return b"a link stands where the store has a file or directory of its own"
+    elif fault == OTHER_MACHINE:
+        return b"the store was made by a machine of another byte order or word size"
     elif fault == BAD_HOOK:
         return b"there is no hook named"
     elif fault == NO_ENVELOPE:
@@ -194,6 +197,8 @@ cdef const char *fault_remedy(int fault) noexcept nogil:
         return b"write that rule in a simpler way, or list what it stands for; then: fastgrey apply"
     elif fault == MISLED:
         return b"see who made it (find STORE -type l -o -links +1 -type f), and remove it"
+    elif fault == OTHER_MACHINE:
+        return b"move it away, and make a new one here with: fastgrey init"
     elif fault == BAD_HOOK:
         return (b"call it checkenv, envelope-scanner, rcptcheck, spp or postgrey, alone or after qmail- or fastgrey-, "
                 b"or say one of them first: --hook NAME")

@@ -3,6 +3,7 @@
 import os
 import stat
 import struct
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,6 +69,9 @@ def read_table(directory: Path, remedy: str) -> Table:
 def _meta(file: Path, data: bytes, size: int, remedy: str) -> Meta:
     if len(data) < META.size:
         raise Trouble(wrong(f"{file} is cut short: it has {size} bytes, less than an empty table", remedy))
+    if _of_other_machine(data):
+        raise Trouble(wrong(f"{file} is a table of a machine of another byte order or word size",
+                            "move the store away, and make a new one here"))
     meta = Meta(*META.unpack(data))
     if not meta.flags & META_FLAG or meta.magic != MAGIC:
         raise Trouble(wrong(f"{file} is no table of LMDB, or it is damaged", remedy))
@@ -77,6 +81,15 @@ def _meta(file: Path, data: bytes, size: int, remedy: str) -> Meta:
     if not 256 <= meta.page <= 65536 or meta.page & meta.page - 1:
         raise Trouble(wrong(f"{file} is damaged: pages of {meta.page} bytes", remedy))
     return meta
+
+
+def _of_other_machine(data: bytes) -> bool:
+    """Whether LMDB's number stands where, or as, it would for another word size or byte order."""
+    order = "<>"[sys.byteorder == "little"]
+    own = struct.calcsize("P") + 8
+    numbers = {(place, sign): struct.unpack_from(f"{sign}I", data, place)[0] for place in (12, 16) for sign in ("=", order)}
+    del numbers[own, "="]
+    return MAGIC in numbers.values()
 
 
 def regular_file(file: Path, remedy: str) -> os.stat_result:

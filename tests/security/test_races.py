@@ -40,14 +40,16 @@ def test_opening_again_and_again(shared_store, victim):
     from fastgrey._core import Store
     from fastgrey.errors import StoreError
 
-    refused = 0
+    opened = refused = 0
     with swapped(shared_store, "passed.000002/lock.mdb", "link", victim):
-        for number in range(times(300)):
+        # On a busy machine the member may not come to anything for a while.
+        while opened + refused < times(300) or not opened or not refused:
             try:
                 with Store(str(shared_store)) as store:
-                    store.check(client="198.51.100.7", sender=f"a@{number}.example.com", recipient="b@example.net", now=10**9)
+                    store.check(client="198.51.100.7", sender=f"a@{opened}.example.com", recipient="b@example.net", now=10**9)
+                opened += 1
             except StoreError:
                 refused += 1
-            assert victim.unchanged(), number
-    tried("lock files exchanged while a table is opened", openings=times(300), refused=refused, written_outside=0)
-    assert 0 < refused
+            assert victim.unchanged()
+            assert opened + refused < 200_000
+    tried("lock files exchanged while a table is opened", openings=opened + refused, refused=refused, written_outside=0)
