@@ -162,22 +162,22 @@ class BuildNative(Command):
             define.append(f'-DFASTGREY_DEFAULT_STORE="{os.environ["FASTGREY_DEFAULT_STORE"]}"')
         python = [f"-I{sysconfig.get_path(name)}" for name in ("include", "platinclude")]
         # A C library may come without what a static executable needs to be loaded anywhere.
-        start = subprocess.run([*compiler, "-print-file-name=rcrt1.o"], capture_output=True, text=True, check=True).stdout
-        link = "-static-pie" if Path(start.strip()).is_absolute() else "-static"
+        ask = [*compiler, "-print-file-name=rcrt1.o"]
+        start = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+        position, link = (("-fPIE", ["-static-pie"]) if os.path.isabs(start) else ("-fno-pie", ["-static", "-no-pie"]))
         target = Path(self.build_scripts) / EXECUTABLE
         target.parent.mkdir(parents=True, exist_ok=True)
         compile_command = [
             # Inlined into its only caller, a step that is not taken still adds its buffers to the stack frame, and what
             # is called from there touches other pages: 36 page faults a check instead of 38.
             *compiler, *flags, "-fno-inline-functions-called-once",
-            "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", *HARDENED, *define,
-            *(["-fPIE"] if link == "-static-pie" else ["-fno-pie"]),
+            "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", *HARDENED, position, *define,
             *(f"-I{path}" for path in INCLUDES), *python, "-c", str(source), "-o", str(work / "checkenv.o"),
         ]
         link_command = [
-            *compiler, *os.environ.get("LDFLAGS", "").split(), link, *(["-no-pie"] if link == "-static" else []), "-Wl,--gc-sections",
-            # What is written at start only is then for reading only (docs/security.md). Otherwise few segments: each is a
-            # map to make and to tear down (docs/design.md).
+            *compiler, *os.environ.get("LDFLAGS", "").split(), *link, "-Wl,--gc-sections",
+            # What is written at start only is then for reading only (docs/security.md). Otherwise few segments: each is
+            # a map to make and to tear down (docs/design.md).
             "-Wl,-z,relro,-z,now,-z,noexecstack,-z,noseparate-code",
             # No file is opened through a link, by LMDB either (core/straight.pxi).
             "-Wl,--wrap=open",

@@ -79,8 +79,8 @@ def make(root: Path, group: int | None, fill: Callable[[Path], bool]) -> None:
     Raises StoreError where there is one, and on a network file system; OSError."""
     kind = disk.mounted(root)[1]
     if kind in disk.NETWORK_FILE_SYSTEMS:
-        raise StoreError(f"{root} is on {kind}, a network file system, whose locks and maps LMDB cannot use; name a directory "
-                         "on a local one")
+        raise StoreError(f"{root} is on {kind}, a network file system, whose locks and maps LMDB cannot use; name a "
+                         "directory on a local one")
     root.parent.mkdir(parents=True, exist_ok=True)
     with shared_files():
         made = not root.exists()
@@ -231,7 +231,7 @@ def boot_id() -> str:
 
 
 def size_on_disk(path: Path) -> int:
-    """Bytes allocated to the files at or below path; what vanishes meanwhile, or cannot be looked at, counts as nothing."""
+    """Bytes allocated to the files at or below path; what vanishes meanwhile or cannot be looked at counts as nothing."""
     total = 0
     waiting = [path]
     while waiting:

@@ -1,5 +1,5 @@
-"""The file system under a store: its kind, and what a setting comes to that goes by its size. The hook finds a number in the
-store and asks nobody."""
+"""The file system under a store: its kind, and what a setting comes to that goes by its size. The hook finds a number
+in the store and asks nobody."""
 
 import os
 import re
@@ -13,8 +13,8 @@ SHARE = 32
 LEAST = 16 << 20
 MOST = 4 << 30
 # LMDB needs locks and shared maps that network file systems do not have (lmdb.h, Caveats).
-NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "coda", "ceph", "glusterfs", "lustre", "beegfs",
-                        "gpfs", "orangefs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.s3fs",
+NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "coda", "ceph", "glusterfs", "lustre",
+                        "beegfs", "gpfs", "orangefs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.s3fs",
                         "fuse.rclone", "fuse.davfs2", "fuse.curlftpfs", "fuse.juicefs"}
 MOUNTS = Path("/proc/self/mounts")
 
@@ -47,8 +47,8 @@ def _file_system_size(path: Path) -> int:
 
 
 def mounted(path: Path) -> tuple[str, str]:
-    """Where the file system of path, which need not be there yet, is mounted, and its kind (fstab(5)); empty where /proc
-    does not tell."""
+    """Where the file system of path, which need not be there yet, is mounted, and its kind (fstab(5)); empty where
+    /proc does not tell."""
     best, kind = "/", ""
     real = os.path.realpath(path) + "/"
     try:

@@ -1,9 +1,9 @@
 """Files of a store, opened so that nobody can lead elsewhere whoever opens them.
 
-The hook's user may write to the store, and commands run there as root: what stands under a name of the store may be a link
-to any file of the machine, or a second name of it (link(2)), and be exchanged at any moment. So nothing here follows a link,
-files are looked at once they are open, and what is to be a new file is made as one. The path of the store itself is the
-administrator's, who may use links in it.
+The hook's user may write to the store, and commands run there as root: what stands under a name of the store may be a
+link to any file of the machine, or a second name of it (link(2)), and be exchanged at any moment. So nothing here follows
+a link, files are looked at once they are open, and what is to be a new file is made as one. The path of the store itself
+is the administrator's, who may use links in it.
 """
 
 import errno

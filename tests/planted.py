@@ -45,8 +45,8 @@ def place_of(store, name):
 
 
 def put(path, kind, victim):
-    """Put it there, in place of what is: a link to the victim's file or its folder, a second name of the file, a pipe, or
-    directories one in the other."""
+    """Put it there, in place of what is: a link to the victim's file or its folder, a second name of the file, a pipe,
+    or directories one in the other."""
     if os.path.lexists(path):
         (shutil.rmtree if path.is_dir() and not path.is_symlink() else os.unlink)(path)
     if kind == "link":

@@ -82,8 +82,8 @@ def print_findings(findings: Iterable[tuple[str, str, str]], err: bool = False) 
 
 
 def one_line(text: str) -> str:
-    """Names of files and processes, and what mail brings, are not ours to choose: no control character of theirs reaches a
-    terminal, nor what turns the direction of writing."""
+    """Names of files and processes, and what mail brings, are not ours to choose: no control character of theirs reaches
+    a terminal, nor what turns the direction of writing."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 

@@ -1,7 +1,7 @@
 # How the executable opens a table: by its name, as LMDB does, and without following a link.
 #
-# The linker sends every open() of the executable here (--wrap=open), LMDB's too, which itself follows links. It costs no
-# system call more. A directory of the store that is a link is followed: what a hook makes there is its user's anyway.
+# The linker sends every open() of the executable here (--wrap=open), LMDB's too, which itself follows links. It costs
+# no system call more. A directory of the store that is a link is followed: what a hook makes there is its user's anyway.
 
 cdef extern int straight_real "__real_open"(const char *path, int flags, mode_t mode) noexcept nogil
 

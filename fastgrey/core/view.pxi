@@ -1,8 +1,8 @@
-# How the extension opens a table: the files that it has looked at, whatever their names are made to stand for meanwhile.
+# How the extension opens a table: the files that it has looked at, whatever their names stand for a moment later.
 #
-# Commands run as root in a directory that the hook's user may write to. LMDB opens data.mdb and lock.mdb by name, follows
-# links, and makes a lock file out of whatever it is led to. So it gets the names of a directory of this process alone,
-# which lead through /proc/self/fd to the very files that were opened and found to be the store's own.
+# Commands run as root in a directory that the hook's user may write to. LMDB opens data.mdb and lock.mdb by name,
+# follows links, and makes a lock file out of whatever it is led to. So it gets the names of a directory of this process
+# alone, which lead through /proc/self/fd to the very files that were opened and found to be the store's own.
 
 cdef enum:
     VIEW_SIZE = 64
@@ -21,8 +21,8 @@ cdef int view_pin(int directory, const stat_t *around, const char *name, bint cr
     """Open a file of the directory for its place, made where it is missing and may be; an errno.
 
     Not followed is a link (ELOOP), nor a second name of what may be another's file (EMLINK). A name can vanish between
-    opening and looking; the group of a file cannot be made the store's by whoever does not own it. So root also asks for
-    that (EACCES).
+    opening and looking; the group of a file cannot be made the store's by whoever does not own it. So root also asks
+    for that (EACCES).
     """
     cdef stat_t status
     cdef int fd = -1, attempt

@@ -19,7 +19,7 @@ def victim(tmp_path):
 
 @pytest.fixture(scope="session")
 def shared_template(tmp_path_factory):
-    """A store of root and a group, with a stranger, a known sender, a policy with a rule, two generations and a backup."""
+    """A store of root and a group: a stranger, a known sender, a policy with a rule, two generations; and a backup."""
     folder = tmp_path_factory.mktemp("shared")
     (folder / "fastgrey.toml").write_text('delay = "1s"\nallow_clients = ["203.0.113.0/24"]\n')
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "FASTGREY_STORE": str(folder / "store"),

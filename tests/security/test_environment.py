@@ -17,13 +17,15 @@ HOSTILE = {
                "LD_BIND_NOW": "1", "LD_ORIGIN_PATH": "{folder}", "LD_SHOW_AUXV": "1", "LD_HWCAP_MASK": "0"},
     "library": {"GCONV_PATH": "{folder}", "GETCONF_DIR": "{folder}", "HOSTALIASES": "{evil}", "LANG": "de_DE.UTF-8",
                 "LC_ALL": "{folder}", "LOCPATH": "{folder}", "NLSPATH": "{folder}/%N", "MALLOC_TRACE": "{folder}/trace",
-                "MALLOC_CHECK_": "3", "MALLOC_ARENA_MAX": "0", "MALLOC_PERTURB_": "255", "MALLOC_TOP_PAD_": "99999999999",
-                "MALLOC_MMAP_THRESHOLD_": "1", "RESOLV_HOST_CONF": "{evil}", "RES_OPTIONS": "debug", "TMPDIR": "{folder}",
+                "MALLOC_CHECK_": "3", "MALLOC_ARENA_MAX": "0", "MALLOC_PERTURB_": "255",
+                "MALLOC_TOP_PAD_": "99999999999",
+                "MALLOC_MMAP_THRESHOLD_": "1", "RESOLV_HOST_CONF": "{evil}", "RES_OPTIONS": "debug",
+                "TMPDIR": "{folder}",
                 "TZDIR": "{folder}", "TZ": ":{evil}", "LOCALDOMAIN": "evil.example", "POSIXLY_CORRECT": "1"},
     "tunables": {"GLIBC_TUNABLES": "glibc.malloc.check=3:glibc.malloc.perturb=255:glibc.malloc.tcache_count=0"},
     "tunables cut": {"GLIBC_TUNABLES": "glibc.malloc.mxfast=glibc.malloc.mxfast=" + "A" * 4000},
-    "shell": {"IFS": "/", "PATH": "{folder}", "ENV": "{evil}", "BASH_ENV": "{evil}", "SHELLOPTS": "xtrace", "PS4": "$(id)",
-              "CDPATH": "/", "HOME": "{folder}", "USER": "root", "PWD": "{folder}"},
+    "shell": {"IFS": "/", "PATH": "{folder}", "ENV": "{evil}", "BASH_ENV": "{evil}", "SHELLOPTS": "xtrace",
+              "PS4": "$(id)",               "CDPATH": "/", "HOME": "{folder}", "USER": "root", "PWD": "{folder}"},
     "python": {"PYTHONPATH": "{folder}", "PYTHONHOME": "{folder}", "PYTHONSTARTUP": "{evil}"},
 }
 
@@ -45,7 +47,8 @@ def trace(log, store, environment):
     """Line and status of a check, and the paths of all system calls that have one."""
     done = subprocess.run(["strace", "-f", "-e", "trace=%file", "-o", log, *(word for name, value in environment.items()
                            for word in ("-E", f"{name}={value}")), HOOK, "a@example.org", "b@example.net"],
-                          env={"PATH": os.environ["PATH"], "FASTGREY_STORE": str(store)}, capture_output=True, timeout=60)
+                          env={"PATH": os.environ["PATH"], "FASTGREY_STORE": str(store)}, capture_output=True,
+                          timeout=60)
     paths = re.findall(r'"([^"]*)"', "\n".join(line for line in log.read_text().splitlines() if "execve(" not in line))
     return done.stderr, done.returncode, done.stdout, paths
 
@@ -73,7 +76,8 @@ def test_enormous(make_store, path):
     limit = resource.getrlimit(resource.RLIMIT_STACK)
     assert limit[0] == -1 or limit[0] >= 8 << 20
     envelope = [f"FASTGREY_STORE={path}", "TCPREMOTEIP=192.0.2.1"]
-    for filling in ([f"X{number}={'x' * 120_000}" for number in range(12)], [f"X{number}=" for number in range(100_000)],
+    for filling in ([f"X{number}={'x' * 120_000}" for number in range(12)],
+                    [f"X{number}=" for number in range(100_000)],
                     ["T" * 100_000, "TCPREMOTEI", "R" * 50_000, "F" * 1000]):
         done = subprocess.run([HOOK, "a@example.org", "b@example.net"], capture_output=True, timeout=60,
                               env=dict(item.partition("=")[::2] for item in [*filling, *envelope]))

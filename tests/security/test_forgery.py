@@ -4,10 +4,11 @@ import string
 
 import pytest
 
-# Of every kind that a terminal, a log or a reader can be led astray by: C0, DEL, C1 as bytes and as UTF-8, marks that turn
-# the direction of writing, separators of lines, what is no UTF-8.
+# Of every kind that a terminal, a log or a reader can be led astray by: C0, DEL, C1 as bytes and as UTF-8, marks that
+# turn the direction of writing, separators of lines, what is no UTF-8.
 HOSTILE = [b"\x1b]0;owned\x07", b"\x1b[2J", b"\x9b31m", b"\xc2\x9b31m", b"\x7f", b"\x08\x08", b"\t", b"\xe2\x80\xae",
-           b"\xe2\x81\xa6", b"\xe2\x80\xa8", b"\xc2\x85", b"\x0b\x0c", b"\xff\xfe", b"\\x41", b" accept relay", b"../../etc",
+           b"\xe2\x81\xa6", b"\xe2\x80\xa8", b"\xc2\x85", b"\x0b\x0c", b"\xff\xfe", b"\\x41",
+           b" accept relay", b"../../etc",
            b"%n%s", b"$(id)", b"`id`", b"' ; id"]
 SHOWN = set((string.ascii_letters + string.digits + string.punctuation + " ").encode())
 
@@ -53,7 +54,8 @@ def quiet(text):
     return all(sign.isprintable() or sign == "\n" for sign in text)
 
 
-@pytest.mark.parametrize("text", ["\x1b]0;owned\x07\x9b31m\x7f", "\u202e\u2066\u2028\x85"], ids=["controls", "directions"])
+@pytest.mark.parametrize("text", ["\x1b]0;owned\x07\x9b31m\x7f", "\u202e\u2066\u2028\x85"],
+                         ids=["controls", "directions"])
 def test_what_commands_say(make_store, run_fastgrey, run_hook, text):
     """Of what they are given and what is stored: to a person, and as JSON."""
     make_store()
@@ -68,15 +70,15 @@ def test_what_stands_in_files(make_store, run_fastgrey, config, path, tmp_path):
     """Rules, names of files in the store, envelopes for replay, the status of a compaction."""
     text = "\x1b]0;owned\x07\u202e"
     make_store()
-    config(f'deny_senders = ["a{text}@example.org"]\nallow_clients = [{{ file = "list{text}" }}]\n'.replace("\x1b", "\\u001b")
-           .replace("\x07", "\\u0007"), **{f"list{text}": "203.0.113.0/24\n"})
+    rules = f'deny_senders = ["a{text}@example.org"]\nallow_clients = [{{ file = "list{text}" }}]\n'
+    config(rules.replace("\x1b", "\\u001b").replace("\x07", "\\u0007"), **{f"list{text}": "203.0.113.0/24\n"})
     envelopes = tmp_path / "envelopes.tsv"
     envelopes.write_text("time\tclient_ip\tclient_name\tsender\trecipient\tlabel\n"
                          f"1\t192.0.2.1\t\ta{text}@example.org\tb@example.net\t\nx{text}\t1\t2\t3\t4\t5\n")
     (path / f"pending.{text}").mkdir()
     (path / "compaction.status").write_text(f'{{"result": "failed", "began": 1, "why": "a\\u001b]0;x\\u0007"}}')
-    for words in (["config", "check"], ["config", "show"], ["apply", "--dry-run"], ["apply"], ["stats"], ["stats", "--json"],
-                  ["check", "192.0.2.1", f"a{text}@example.org", "b@example.net"],
+    for words in (["config", "check"], ["config", "show"], ["apply", "--dry-run"], ["apply"], ["stats"],
+                  ["stats", "--json"],                   ["check", "192.0.2.1", f"a{text}@example.org", "b@example.net"],
                   ["explain", "192.0.2.1", f"a{text}@example.org", "b@example.net"],
                   ["doctor"], ["verify"], ["compact", "--dry-run"], ["replay", str(envelopes)], ["compact"],
                   ["stats", "--prometheus"]):

@@ -10,6 +10,8 @@ from fastgrey import _core
 # A digit would be reduced in a sender; a byte of 1 could be a length.
 PIECE = st.lists(st.sampled_from(b"ab@.+-=\xff\x01"), max_size=6).map(bytes)
 
+CLIENT = st.sampled_from(["192.0.2.1", "192.0.3.1", "::c000:201", "2001:db8::1", "2001:db8:0:1::1"])
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
@@ -44,8 +46,7 @@ def test_a_byte_over_the_border(store, requests):
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from(["192.0.2.1", "192.0.3.1", "::c000:201", "2001:db8::1", "2001:db8:0:1::1"]), PIECE, PIECE),
-                min_size=2, max_size=6))
+@given(st.lists(st.tuples(CLIENT, PIECE, PIECE), min_size=2, max_size=6))
 def test_one_key_one_triplet(store, requests):
     keys = {}
     for request in requests:

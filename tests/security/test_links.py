@@ -1,4 +1,4 @@
-"""Whatever a member of the store's group plants in it, no command of root's writes to what is outside, nor waits for it."""
+"""Whatever a member of the store's group plants, no command of root's writes to what is outside, nor waits for it."""
 
 import os
 import subprocess
@@ -134,8 +134,8 @@ def test_directories_one_in_the_other(shared_store, victim, run_fastgrey):
     assert done.returncode == 1 and "nested too deep" in done.stderr and done.stderr.count("\n") == 1, done
 
 
-@pytest.mark.parametrize("name", ["passed.000002/lock.mdb", "passed.000002/data.mdb", "stats", "hits.1", "PENDING/lock.mdb",
-                                  "PENDING/data.mdb"])
+@pytest.mark.parametrize("name", ["passed.000002/lock.mdb", "passed.000002/data.mdb", "stats", "hits.1",
+                                  "PENDING/lock.mdb", "PENDING/data.mdb"])
 def test_hook_is_not_led_elsewhere(shared_store, victim, run_hook, name):
     """The hook's user has files, too; another member of the group must not have the hook write to them."""
     user = 65533

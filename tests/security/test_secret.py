@@ -31,8 +31,8 @@ def test_drawn_anew(make_store, tmp_path):
 def test_drawn_by_getrandom(tmp_path):
     """Which waits until the kernel has random numbers, where /dev/urandom would give others (random(7))."""
     log = tmp_path / "trace"
-    subprocess.run(["strace", "-f", "-e", "trace=getrandom", "-o", log, FASTGREY, "init", "--store", tmp_path / "store"],
-                   check=True, capture_output=True)
+    subprocess.run(["strace", "-f", "-e", "trace=getrandom", "-o", log, FASTGREY, "init", "--store",
+                    tmp_path / "store"], check=True, capture_output=True)
     calls = [line for line in log.read_text().splitlines() if ", 192, " in line]
     assert len(calls) == 1 and calls[0].endswith("= 192") and ", 0)" in calls[0], calls
 
@@ -44,9 +44,9 @@ def test_nothing_says_it(make_store, run_hook, run_fastgrey, tmp_path):
     run_fastgrey("pass", "192.0.2.1", "known@example.org", "b@example.net", check=True)
     key = run_hook(sender="known@example.org").line.split("key=")[1].split()[0]
     said = run_hook().line.encode()
-    for words in (["doctor", "--json"], ["verify", "--json"], ["stats", "--json"], ["stats", "--prometheus"], ["list", "--json"],
-                  ["list", "triplets", "--json"], ["show", key, "--json"], ["config", "show"], ["compact", "--dry-run", "--json"],
-                  ["explain", "192.0.2.1", "a@example.org", "b@example.net", "--json"], ["backup", str(tmp_path / "b")],
+    for words in (["doctor", "--json"], ["verify", "--json"], ["stats", "--json"], ["stats", "--prometheus"],
+                  ["list", "--json"],                   ["list", "triplets", "--json"], ["show", key, "--json"], ["config", "show"],
+                  ["compact", "--dry-run", "--json"],                   ["explain", "192.0.2.1", "a@example.org", "b@example.net", "--json"], ["backup", str(tmp_path / "b")],
                   ["rollback", "--dry-run"], ["compact", "--json"], ["verify", "--json"]):
         done = run_fastgrey(*words)
         said += done.stdout.encode() + done.stderr.encode()
