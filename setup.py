@@ -5,6 +5,7 @@ then pkg-config, else the build stops. FASTGREY_DEFAULT_STORE sets the store the
 """
 
 import os
+import platform
 import re
 import subprocess
 import sysconfig
@@ -114,6 +115,10 @@ INCLUDES = [str(LMDB.include), str(XXHASH.include)]
 # Sources that a pyx file is assembled from: without them a change to one would not be built.
 PARTS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "fastgrey").glob("*/*.p[xy][id]"))]
 ORDER = ROOT / "fastgrey" / "order.ld"
+# docs/security.md has what each costs. Control flow protection is of x86 only.
+HARDENED = ["-fstack-protector-strong", "-fstack-clash-protection", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"]
+if platform.machine() in ("x86_64", "i686"):
+    HARDENED.append("-fcf-protection")
 CYTHON = {"include_path": [str(ROOT)], "language_level": 3}
 
 
@@ -157,21 +162,28 @@ class BuildNative(Command):
         if os.environ.get("FASTGREY_DEFAULT_STORE"):
             define.append(f'-DFASTGREY_DEFAULT_STORE="{os.environ["FASTGREY_DEFAULT_STORE"]}"')
         python = [f"-I{sysconfig.get_path(name)}" for name in ("include", "platinclude")]
+        # A C library may come without what a static executable needs to be loaded anywhere.
+        ask = [*compiler, "-print-file-name=rcrt1.o"]
+        start = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+        position, link = (("-fPIE", ["-static-pie"]) if os.path.isabs(start) else ("-fno-pie", ["-static", "-no-pie"]))
         target = Path(self.build_scripts) / EXECUTABLE
         target.parent.mkdir(parents=True, exist_ok=True)
         compile_command = [
             # Inlined into its only caller, a step that is not taken still adds its buffers to the stack frame, and what
             # is called from there touches other pages: 36 page faults a check instead of 38.
             *compiler, *flags, "-fno-inline-functions-called-once",
-            "-fno-pie", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", *define,
+            "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", *HARDENED, position, *define,
             *(f"-I{path}" for path in INCLUDES), *python, "-c", str(source), "-o", str(work / "checkenv.o"),
         ]
         link_command = [
-            *compiler, *os.environ.get("LDFLAGS", "").split(), "-static", "-no-pie", "-Wl,--gc-sections",
-            # Fewer segments, fewer maps to make and to tear down: 0.04 to 0.08 of an empty exec (docs/design.md).
-            "-Wl,-z,norelro", "-Wl,-z,noseparate-code",
+            *compiler, *os.environ.get("LDFLAGS", "").split(), *link, "-Wl,--gc-sections",
+            # What is written at start only is then for reading only (docs/security.md). Otherwise few segments: each is
+            # a map to make and to tear down (docs/design.md).
+            "-Wl,-z,relro,-z,now,-z,noexecstack,-z,noseparate-code",
             # What a check touches lies side by side: 27 page faults a known sender instead of 36.
             f"-Wl,-T,{ORDER}",
+            # No file is opened through a link, by LMDB either (core/straight.pxi).
+            "-Wl,--wrap=open",
             str(work / "checkenv.o"), str(LMDB.archive), "-lpthread", "-o", str(work / EXECUTABLE),
         ]
         for command in (compile_command, link_command):

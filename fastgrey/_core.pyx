@@ -4,11 +4,14 @@
 import os
 import threading
 import time as clock
+from pathlib import Path
 
+from . import inside
 from .errors import ClosedError, CompactionError, ForkedError, RequestError, StoreError, VerificationError
 from .verdict import Verdict
 
 include "core/core.pxi"
+include "core/view.pxi"
 include "core/compact.pxi"
 include "core/walk.pxi"
 include "core/amend.pxi"

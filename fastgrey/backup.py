@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from . import _core, directory, manifest, policy, settings, soundness, succession
+from . import _core, directory, inside, manifest, policy, settings, soundness, succession
 from .errors import BackupError, FastgreyError, ManifestError, StoreError
 from .health import layout
 from .health.finding import Place, Trouble
@@ -212,7 +212,7 @@ def _fill(target: Path, source: BinaryIO, name: str, told: Manifest, progress: P
     manifest says."""
     size = told.files[DATA].number
     source.seek(0)
-    with directory.shared_files(), (target / DATA).open("xb") as file:
+    with directory.shared_files(), open(inside.made(target / DATA), "wb") as file:
         digest = _core.Checksum()
         left = size
         while left and (piece := source.read(min(PIECE, left))):
@@ -294,7 +294,7 @@ def _sum(file: BinaryIO, size: int, progress: Progress) -> str:
 
 def _content(path: Path) -> bytes:
     try:
-        return directory.content(path)
+        return inside.read(path)
     except FileNotFoundError:
         return b""
 

@@ -17,6 +17,7 @@ cdef extern from *:
     const char *DEFAULT_STORE "FASTGREY_DEFAULT_STORE"
     const char *PROGRAM_VERSION "FASTGREY_VERSION"
 
+include "core/straight.pxi"
 include "core/manners.pxi"
 include "core/reply.pxi"
 include "core/caller.pxi"

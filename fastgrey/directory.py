@@ -3,6 +3,7 @@
 docs/format.md names every file. The order of the steps below is what makes a kill between any two of them harmless.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -12,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from . import disk, settings as settings_
-from ._core import Store, create_generation, read_counters, write_counters
+from . import disk, inside, settings as settings_
+from ._core import Store, counters_page, create_generation, read_counters
 from .errors import StoreError
 
 DEFAULT_STORE = "/var/lib/fastgrey"
@@ -76,7 +77,11 @@ def create(path: str | os.PathLike[str], settings: dict[str, int] | None = None,
 
 def make(root: Path, group: int | None, fill: Callable[[Path], bool]) -> None:
     """Make a store whose first generation, an empty directory, fill makes; it returns whether on_error is to defer.
-    Raises StoreError where there is one, OSError."""
+    Raises StoreError where there is one, and on a network file system; OSError."""
+    kind = disk.mounted(root)[1]
+    if kind in disk.NETWORK_FILE_SYSTEMS:
+        raise StoreError(f"{root} is on {kind}, a network file system, whose locks and maps LMDB cannot use; name a "
+                         "directory on a local one")
     missing = [place for place in (root, *root.parents) if not place.exists()]
     root.parent.mkdir(parents=True, exist_ok=True)
     with shared_files():
@@ -87,10 +92,11 @@ def make(root: Path, group: int | None, fill: Callable[[Path], bool]) -> None:
         foreign = [name.name for name in root.iterdir() if not is_ours(name.name)]
         if foreign:
             raise StoreError(f"{root} holds other files ({foreign[0]}); name an empty or a new directory")
-        if group is not None:
-            os.chown(root, -1, group)
-        # Set-group-id: what root's compaction makes belongs to the group of the hook's user.
-        root.chmod(0o2770)
+        with inside.folder(root) as descriptor:
+            if group is not None:
+                os.fchown(descriptor, -1, group)
+            # Set-group-id: what root's compaction makes belongs to the group of the hook's user.
+            os.fchmod(descriptor, 0o2770)
         _empty(root)
         try:
             generation = root / generation_name(1)
@@ -131,8 +137,7 @@ def make_counters(root: Path, defer_on_error: bool) -> None:
     """Put a page of counters, all zero, in place of whatever is there, durably."""
     if (root / "stats").is_dir():
         raise StoreError(f"{root / 'stats'} is a directory; remove it, and run this again")
-    with shared_files():
-        write_counters(str(root / "stats.new"), defer_on_error)
+    write_flushed(root / "stats.new", counters_page(defer_on_error))
     os.replace(root / "stats.new", root / "stats")
     flush_directory(root)
 
@@ -189,7 +194,7 @@ def swap(root: Path, name: str) -> None:
 
 def write_flushed(path: Path, content: bytes) -> None:
     """Write a file of a store, flushed. The name itself is not. OSError."""
-    with shared_files(), path.open("wb") as file:
+    with shared_files(), open(inside.made(path), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -200,14 +205,8 @@ def replace_text(path: Path, text: str) -> None:
     The name itself is not flushed. OSError."""
     new = path.with_name(f"{path.name}.new")
     write_flushed(new, text.encode())
-    os.replace(new, path)
-
-
-def content(path: Path, most: int = 1 << 24) -> bytes:
-    """The first bytes, so many at most, of a small file of a store. What stands in its place keeps nobody waiting: a
-    pipe that nobody writes to is empty. OSError."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        return file.read(most)
+    with inside.folder(path.parent) as place, inside.told_by(path):
+        os.replace(new.name, path.name, src_dir_fd=place, dst_dir_fd=place)
 
 
 def refuse_other_than_file(path: Path) -> None:
@@ -219,11 +218,8 @@ def refuse_other_than_file(path: Path) -> None:
 
 def flush_directory(path: Path) -> None:
     """Flush the names in a directory."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with inside.folder(path) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def flush_generation(path: Path) -> None:
@@ -243,10 +239,15 @@ def remove(path: Path) -> None:
         return
     gone = path if path.name.endswith(GONE) else path.with_name(path.name + GONE)
     if gone != path:
-        if gone.exists():
-            shutil.rmtree(gone)
+        if os.path.lexists(gone):
+            remove(gone)
         os.replace(path, gone)
-    shutil.rmtree(gone)
+    try:
+        # It does not follow links, be they put there under its hands.
+        shutil.rmtree(gone)
+    except RecursionError:
+        raise OSError(errno.ENAMETOOLONG, f"is nested too deep to be a directory of a store; {inside.SEE}",
+                      os.fspath(gone)) from None
 
 
 def boot_id() -> str:
@@ -255,11 +256,14 @@ def boot_id() -> str:
 
 
 def size_on_disk(path: Path) -> int:
-    """Bytes allocated to the files at or below path; files that vanish meanwhile count as nothing."""
+    """Bytes allocated to the files at or below path; what vanishes meanwhile or cannot be looked at counts as nothing."""
     total = 0
-    for entry in [path, *path.rglob("*")]:
-        try:
-            total += entry.lstat().st_blocks * 512
-        except FileNotFoundError:
-            continue
+    waiting = [path]
+    while waiting:
+        entry = waiting.pop()
+        with suppress(OSError):
+            status = entry.lstat()
+            total += status.st_blocks * 512
+            if stat.S_ISDIR(status.st_mode):
+                waiting += entry.iterdir()
     return total

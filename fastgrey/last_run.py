@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from . import directory
+from . import directory, inside
 
 NAME = "compaction.status"
 LOCK = "compaction.lock"
@@ -41,8 +41,8 @@ class LastRun:
 def read(root: Path) -> LastRun | None:
     """What the last compaction says; None where there was none, or its file cannot be read or understood."""
     try:
-        last = LastRun(**json.loads(directory.content(root / NAME, SIZE_MAX)))
-    except (OSError, ValueError, TypeError):
+        last = LastRun(**json.loads(inside.read(root / NAME, SIZE_MAX)))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     if not all(isinstance(time, int) for time in (last.began, last.ended or 0, last.succeeded or 0)):
         return None
@@ -61,7 +61,7 @@ def holder(root: Path) -> int | None:
     Trying the lock could turn away one that begins.
     """
     try:
-        number = (root / LOCK).stat().st_ino
+        number = (root / LOCK).lstat().st_ino
         held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     except OSError:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import directory, last_run
+from . import directory, inside, last_run
 from .errors import CompactionError, RunningError
 
 # Descriptors of locks that this process holds. A child would hold on to them after this process has died.
@@ -28,7 +28,7 @@ def alone(root: Path) -> Iterator[None]:
     lock = root / last_run.LOCK
     try:
         with directory.shared_files():
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+            descriptor = inside.opened(lock, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise CompactionError(f"cannot lock {lock}: {error.strerror}; run this as root or as the owner of the store, "
                               "on a file system that can be written to") from None

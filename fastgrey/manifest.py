@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import _core, directory
+from . import _core, directory, inside
 from .errors import ManifestError
 
 NAME = "manifest"
@@ -93,7 +93,7 @@ def read(generation: Path) -> Manifest | None:
     """The manifest in the directory of a generation, None where there is none. ManifestError, OSError."""
     path = generation / NAME
     try:
-        data = directory.content(path, SIZE_MAX)
+        data = inside.read(path, SIZE_MAX)
     except FileNotFoundError:
         return None
     return parse(data, str(path))

@@ -6,11 +6,12 @@ policy or the new one, never half of each.
 
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from . import _core, directory, disk, rules as rules_, settings as settings_
+from . import _core, directory, disk, inside, rules as rules_, settings as settings_
 from .errors import StoreError
 from .rules import LISTS, NUMBERS, Rule
 
@@ -252,7 +253,8 @@ def remove_hits_before(root: Path, number: int) -> None:
     """Only those of earlier policies: another process may be about to put the next one in force."""
     for path in root.glob("hits.*"):
         if path.suffix[1:].isdigit() and int(path.suffix[1:]) < number:
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                directory.remove(path)
 
 
 def put(store: _core.Store, rules: Mapping[str, Iterable[str]], settings: Mapping[str, int] | None = None) -> int:
@@ -271,7 +273,7 @@ def hits_path(root: Path, number: int) -> Path:
 def read_hits(path: str, number: int, size: int) -> tuple[int, ...]:
     """Of so many rules of the policy with this number; 0 where none can be read."""
     try:
-        content = directory.content(hits_path(Path(path), number), HIT.size * size)
+        content = inside.read(hits_path(Path(path), number), HIT.size * size)
     except OSError:
         content = b""
     found = [count for (count,) in HIT.iter_unpack(content[:len(content) // HIT.size * HIT.size])]

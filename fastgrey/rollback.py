@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import directory, soundness, succession
+from . import directory, inside, soundness, succession
 from .errors import FastgreyError, RollbackError, StoreError
 from .soundness import Contents, Progress
 from .succession import Loss
@@ -100,7 +100,7 @@ def _before(root: Path, left: int) -> int:
 
 def _fill(comes: Path, target: Path, progress: Progress) -> None:
     with directory.shared_files():
-        descriptor = os.open(target / "data.mdb", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660)
+        descriptor = inside.made(target / "data.mdb")
     try:
         succession.copy(comes, descriptor, progress)
         os.fsync(descriptor)

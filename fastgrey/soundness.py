@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from . import _core, directory, manifest, settings
+from . import _core, directory, inside, manifest, settings
 from .errors import ManifestError, StoreError
 from .health import isolation
 from .manifest import Manifest, Part
@@ -186,7 +186,8 @@ def _walk(data: Path) -> Iterator[str | int]:
 
     def walk() -> None:
         try:
-            problems.extend(verify.verify(os.fspath(data)))  # type: ignore[no-untyped-call]
+            with _file(data) as name:
+                problems.extend(verify.verify(name))  # type: ignore[no-untyped-call]
         except OSError as error:
             problems.append(f"{error.filename or data}: {error.strerror}")
         # A file can be damaged in ways that the walk itself does not foresee.
@@ -202,6 +203,16 @@ def _walk(data: Path) -> Iterator[str | int]:
             seen = read
             yield seen - begun
     yield from problems
+
+
+@contextmanager
+def _file(data: Path) -> Iterator[str]:
+    """The name of the data file: of an environment in a store, of what is open by now."""
+    if not data.is_dir():
+        yield os.fspath(data)
+        return
+    with open(inside.opened(data / "data.mdb", os.O_RDONLY), "rb") as file:
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _bytes_read() -> int:

@@ -5,6 +5,7 @@ records, this looks at every byte.
 """
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,9 +155,15 @@ def _hits(place: Place, found: Contents) -> Iterator[Finding]:
         return
     path = policy.hits_path(place.root, found.facts.policy)
     try:
-        size = path.stat().st_size
+        status = path.lstat()
     except FileNotFoundError:
         size = 0
+    else:
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            # What the remedy below would cut is then another file.
+            yield doubt(f"{path} is no regular file: what rules decide is not counted", run("rm", "-r", str(path)))
+            return
     if size < policy.HIT.size * found.facts.rules:
         yield doubt(f"{path} is missing or cut short: what rules decide is not counted",
                     run("truncate", "-s", str(policy.HIT.size * found.facts.rules), str(path)))

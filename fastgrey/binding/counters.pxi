@@ -65,7 +65,7 @@ def read_counters(path: str):
     """The page of counters in a file, as Store.counters gives it; None where it is cut short or unusable. OSError."""
     cdef bytes content
     cdef CounterPage *page
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with os.fdopen(inside.opened(Path(path), os.O_RDONLY), "rb") as file:
         content = file.read(PAGE)
     page = <CounterPage *><char *>content
     if len(content) < PAGE or memcmp(page.magic, b"fgstats\0", 8) != 0 or page.version != COUNTERS_VERSION:

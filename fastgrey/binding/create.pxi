@@ -48,15 +48,12 @@ cdef int generation_create(StoreState *s, const char *path, Head *head) noexcept
     return mdb_txn_commit(txn)
 
 
-def write_counters(path: str, defer_on_error: bool) -> None:
-    """Make the page of counters, all zero, at path, and flush it."""
+def counters_page(defer_on_error: bool) -> bytes:
+    """The content of a page of counters, all zero."""
     cdef CounterPage page
     memset(&page, 0, sizeof(page))
     memcpy(page.magic, b"fgstats\0", 8)
     page.version = COUNTERS_VERSION
     page.defer_on_error = defer_on_error
     page.made = int(clock.time())
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o660), "wb") as file:
-        file.write((<char *>&page)[:sizeof(page)] + bytes(PAGE - sizeof(page)))
-        file.flush()
-        os.fsync(file.fileno())
+    return (<char *>&page)[:sizeof(page)] + bytes(PAGE - sizeof(page))

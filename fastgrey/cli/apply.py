@@ -8,13 +8,7 @@ import click
 
 from fastgrey import configuration, directory, disk, policy, settings, times
 from fastgrey.cli.common import (
-    config_option,
-    counted,
-    dry_run_option,
-    json_option,
-    print_json,
-    store_option,
-    store_path,
+    config_option, counted, dry_run_option, json_option, print_json, say, store_option, store_path,
 )
 from fastgrey.policy import Policy
 
@@ -35,7 +29,7 @@ def apply(config: str | None, store: str | None, dry_run: bool, as_json: bool) -
     """
     loaded = configuration.load(config)
     for doubt in configuration.doubts(loaded):
-        click.echo(f"fastgrey: {doubt}", err=True)
+        say(f"fastgrey: {doubt}", err=True)
     with directory.open_store(store_path(store)) as opened:
         before, damaged = policy.in_force_or_damaged(opened)
         after = replace(loaded.policy, settings=disk.settled(loaded.policy.settings, opened.path))
@@ -71,12 +65,12 @@ def _show(facts: dict[str, Any], before: Policy, after: Policy, path: str) -> No
     if facts["dry_run"]:
         for line in difflib.unified_diff(before.lines(), after.lines(), f"{path} ({since})", after.files[0], n=0,
                                          lineterm=""):
-            click.echo(line)
+            say(line)
     if not facts["changed"]:
-        click.echo(f"{path}: nothing to change ({since})")
+        say(f"{path}: nothing to change ({since})")
         return
     counts = ", ".join(f"{counted(len(facts[name]), thing)} {done}" for name, thing, done in (
         ("settings", "setting", "changed"), ("added", "rule", "added"), ("removed", "rule", "removed")))
     verb = "would be" if facts["dry_run"] else "is"
     number = f"policy {facts['number']}" if not facts["dry_run"] else "the configuration"
-    click.echo(f"{path}: {number} {verb} in force; {counts}")
+    say(f"{path}: {number} {verb} in force; {counts}")

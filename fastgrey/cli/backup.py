@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fastgrey import backup as backup_
-from fastgrey.cli.common import counted, dry_run_option, json_option, print_json, store_option, store_path
+from fastgrey.cli.common import counted, dry_run_option, json_option, print_json, say, store_option, store_path
 from fastgrey.cli.progress import Bars
 from fastgrey.errors import BackupError
 from fastgrey.sizes import bytes_shown
@@ -46,5 +46,5 @@ def backup(file: Path, store: str | None, no_counters: bool, dry_run: bool, as_j
     if as_json:
         print_json({"store": path, "file": str(file), "dry_run": dry_run} | saved.as_dict())
     else:
-        click.echo(f"{file}: {'would be ' if dry_run else ''}written, {bytes_shown(saved.size)}, "
-                   f"{counted(sum(saved.records.values()), 'known record')}")
+        say(f"{file}: {'would be ' if dry_run else ''}written, {bytes_shown(saved.size)}, "
+            f"{counted(sum(saved.records.values()), 'known record')}")

@@ -3,7 +3,7 @@
 import click
 
 from fastgrey import directory
-from fastgrey.cli.common import dry_run_option, json_option, print_json, store_option, store_path
+from fastgrey.cli.common import dry_run_option, json_option, print_json, say, store_option, store_path
 
 EXIT_CODES = {"accept": 0, "reject": 100, "defer": 111}
 
@@ -42,4 +42,4 @@ def check(client: str, sender: str, recipient: str, store: str | None, name: str
         line += f" key={verdict.key}"
     if verdict.rule:
         line += f" rule={verdict.rule}"
-    click.echo(line + (f": {verdict.cause}" if verdict.cause else ""))
+    say(line + (f": {verdict.cause}" if verdict.cause else ""))

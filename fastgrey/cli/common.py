@@ -47,6 +47,11 @@ def store_path(option: str | None) -> str:
     return option or directory.default_store()
 
 
+def say(text: str = "", err: bool = False, nl: bool = True) -> None:
+    """Print lines. What a mail, a file or an argument brought into them reaches a terminal as text only."""
+    click.echo("\n".join(map(one_line, text.split("\n"))), err=err, nl=nl)
+
+
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
     click.echo(json.dumps(value, indent=2))
@@ -57,7 +62,7 @@ def print_rows(rows: Iterable[tuple[str, object]]) -> None:
     pairs = [(name, str(value)) for name, value in rows]
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
-        click.echo(f"{name:<{width}}  {value}".rstrip())
+        say(f"{name:<{width}}  {value}".rstrip())
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -66,7 +71,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     first = [titles, *islice(remaining, TABLE_SAMPLE)]
     widths = [max(len(cell) for cell in column) for column in zip(*first, strict=True)]
     for row in chain(first, remaining):
-        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def print_findings(findings: Iterable[tuple[str, str, str]], err: bool = False) -> None:
@@ -77,7 +82,8 @@ def print_findings(findings: Iterable[tuple[str, str, str]], err: bool = False) 
 
 
 def one_line(text: str) -> str:
-    """Names of files and processes are not ours to choose: no control character of theirs reaches a terminal."""
+    """Names of files and processes, and what mail brings, are not ours to choose: no control character of theirs reaches
+    a terminal, nor what turns the direction of writing."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 

@@ -6,7 +6,7 @@ import time
 import click
 
 from fastgrey import compaction
-from fastgrey.cli.common import counted, dry_run_option, json_option, print_rows, store_option, store_path
+from fastgrey.cli.common import counted, dry_run_option, json_option, print_rows, say, store_option, store_path
 from fastgrey.cli.progress import Bars
 from fastgrey.compaction import Declined, Summary
 from fastgrey.settings import Setting
@@ -59,9 +59,9 @@ def compact(store: str | None, if_needed: bool, share: float, max_rate: str | No
             done = compaction.compact(path, progress=progress, verify=verify, max_rate=rate, trust_clock=trust_clock)
     if as_json:
         event = "declined" if isinstance(done, Declined) else "done"
-        click.echo(json.dumps({"event": event} | done.as_dict()))
+        say(json.dumps({"event": event} | done.as_dict()))
     elif isinstance(done, Declined):
-        click.echo(f"{path}: no compaction is needed: {done.why}")
+        say(f"{path}: no compaction is needed: {done.why}")
     else:
         _show(done)
 
@@ -91,7 +91,7 @@ def _show_foretold(path: str, share: float | None, trust_clock: bool, as_json: b
     found = compaction.foretell(path, trust_clock=trust_clock)
     against = found.need.reason_against(share) if share is not None else None
     if as_json:
-        click.echo(json.dumps(found.as_dict() | ({} if share is None else {"needed": against is None})))
+        say(json.dumps(found.as_dict() | ({} if share is None else {"needed": against is None})))
         return
     print_rows([
         ("alive", found.alive),
@@ -102,9 +102,9 @@ def _show_foretold(path: str, share: float | None, trust_clock: bool, as_json: b
         *((f"{name} to remove", bytes_shown(size)) for name, size in found.removed.items()),
     ])
     if found.doubt is not None:
-        click.echo(f"{path}: a compaction would be refused: {found.doubt}; {compaction.TRUST}")
+        say(f"{path}: a compaction would be refused: {found.doubt}; {compaction.TRUST}")
     elif against is not None:
-        click.echo(f"{path}: no compaction is needed: {against}")
+        say(f"{path}: no compaction is needed: {against}")
 
 
 class _Records:
@@ -119,4 +119,4 @@ class _Records:
         if step == self.step and done < total and now - self.at < PAUSE:
             return
         self.step, self.at = step, now
-        click.echo(json.dumps({"event": "progress", "step": step, "done": done, "total": total}))
+        say(json.dumps({"event": "progress", "step": step, "done": done, "total": total}))

@@ -5,7 +5,7 @@ from collections import Counter
 import click
 
 from fastgrey import configuration, reference, settings
-from fastgrey.cli.common import config_option, counted, json_option, print_json, print_rows
+from fastgrey.cli.common import config_option, counted, json_option, print_json, print_rows, say
 
 
 @click.group()
@@ -31,9 +31,9 @@ def check(config: str | None, as_json: bool) -> None:
         print_json({"files": policy.files, "rules": len(policy.rules), "doubts": found})
         return
     for doubt in found:
-        click.echo(f"fastgrey: {doubt}", err=True)
-    click.echo(f"{policy.files[0]}: good; {counted(len(policy.files), 'file')}, "
-               f"{counted(len(loaded.origins), 'setting')}, {counted(len(policy.rules), 'rule')}")
+        say(f"fastgrey: {doubt}", err=True)
+    say(f"{policy.files[0]}: good; {counted(len(policy.files), 'file')}, "
+        f"{counted(len(loaded.origins), 'setting')}, {counted(len(policy.rules), 'rule')}")
 
 
 @config.command()
@@ -74,13 +74,13 @@ def describe(markdown: bool, toml: bool, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     elif toml:
-        click.echo(reference.template(), nl=False)
+        say(reference.template(), nl=False)
     elif markdown:
-        click.echo(reference.page(), nl=False)
+        say(reference.page(), nl=False)
     else:
         for row in rows:
-            click.echo(f"{row['name']} = {row['default']}")
-            click.echo(f"    {row['meaning']}")
+            say(f"{row['name']} = {row['default']}")
+            say(f"    {row['meaning']}")
             unit = f", in {row['unit']}" if row["unit"] else ""
-            click.echo(f"    {row['type']}{unit}; {row['allowed']}")
-            click.echo(f"    source: {row['source']}")
+            say(f"    {row['type']}{unit}; {row['allowed']}")
+            say(f"    source: {row['source']}")

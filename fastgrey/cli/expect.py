@@ -5,7 +5,7 @@ import time
 import click
 
 from fastgrey import directory, times, windows
-from fastgrey.cli.common import dry_run_option, json_option, print_json, store_option, store_path
+from fastgrey.cli.common import dry_run_option, json_option, print_json, say, store_option, store_path
 from fastgrey.records import short
 from fastgrey.windows import Window
 
@@ -51,11 +51,11 @@ def expect(recipient: str | None, domain: str | None, duration: str | None, clos
         return
     would = "would be " if dry_run else ""
     if close:
-        click.echo(f"{would}closed: window {short(done['key'])}, {times.span(done['until'] - int(time.time()))} early")
+        say(f"{would}closed: window {short(done['key'])}, {times.span(done['until'] - int(time.time()))} early")
         return
     whom = f"from {domain} and below " if domain else ""
-    click.echo(f"{would}open: mail {whom}to {recipient} passes until {times.date(done['until'])}"
-               + (f"; key={short(done['key'])}" if done["key"] else ""))
+    say(f"{would}open: mail {whom}to {recipient} passes until {times.date(done['until'])}"
+        + (f"; key={short(done['key'])}" if done["key"] else ""))
 
 
 def _list(found: list[Window], as_json: bool) -> None:
@@ -64,8 +64,8 @@ def _list(found: list[Window], as_json: bool) -> None:
         return
     now = int(time.time())
     for window in found:
-        click.echo(f"{short(window['key'])}  open {times.date_and_distance(window['opened'], now)}, closes "
-                   f"{times.date_and_distance(window['until'], now)}, "
-                   f"{'from one domain' if window['narrow'] else 'from any sender'}")
+        say(f"{short(window['key'])}  open {times.date_and_distance(window['opened'], now)}, closes "
+            f"{times.date_and_distance(window['until'], now)}, "
+            f"{'from one domain' if window['narrow'] else 'from any sender'}")
     if not found:
-        click.echo("no window is open")
+        say("no window is open")

@@ -5,7 +5,7 @@ import textwrap
 import click
 
 from fastgrey import directory, explanation, times
-from fastgrey.cli.common import json_option, print_json, print_rows, store_option, store_path
+from fastgrey.cli.common import json_option, print_json, print_rows, say, store_option, store_path
 from fastgrey.explanation import Explanation
 from fastgrey.records import short
 
@@ -39,15 +39,15 @@ def explain(client: str, sender: str, recipient: str, name: str | None, trust_na
 
 def _show(told: Explanation) -> None:
     print_rows(_parts(told))
-    click.echo()
+    say()
     width = max((len(step.title) for step in told.steps), default=0)
     for step in told.steps:
         mark = "=>" if step.decides else "  "
-        click.echo(textwrap.fill(step.text, 110, initial_indent=f"{mark} {step.number:>2} {step.title:<{width}}  ",
-                                 subsequent_indent=" " * (width + 8), break_on_hyphens=False, break_long_words=False))
-    click.echo(("\n" if told.steps else "") + told.summary)
+        say(textwrap.fill(step.text, 110, initial_indent=f"{mark} {step.number:>2} {step.title:<{width}}  ",
+                          subsequent_indent=" " * (width + 8), break_on_hyphens=False, break_long_words=False))
+    say(("\n" if told.steps else "") + told.summary)
     for remedy in told.remedies:
-        click.echo(f"to let it pass now: {remedy}" if told.verdict["reason"] != "error" else f"ask: {remedy}")
+        say(f"to let it pass now: {remedy}" if told.verdict["reason"] != "error" else f"ask: {remedy}")
 
 
 def _parts(told: Explanation) -> list[tuple[str, object]]:

@@ -3,7 +3,7 @@
 import click
 
 from fastgrey import amend, directory, records
-from fastgrey.cli.common import dry_run_option, json_option, name_option, parts_arguments, print_json
+from fastgrey.cli.common import dry_run_option, json_option, name_option, parts_arguments, print_json, say
 from fastgrey.cli.common import store_option, store_path
 from fastgrey.errors import RecordError, RequestError
 
@@ -44,7 +44,7 @@ def forget(client: str, sender: str, recipient: str, store: str | None, name: st
         gone = amend.forget(view, chosen, dry_run)
         doubt = amend.no_parent(asked) if asked else None
         if doubt:
-            click.echo(f"fastgrey: {doubt}", err=True)
+            say(f"fastgrey: {doubt}", err=True)
         if not gone:
             raise RecordError("there is no such record; nothing to forget")
         if as_json:
@@ -52,4 +52,4 @@ def forget(client: str, sender: str, recipient: str, store: str | None, name: st
                 view.facts(one.record) | {"what": one.target.what or None} for one in gone]})
             return
         for one in gone:
-            click.echo(f"{'would forget' if dry_run else 'forgot'} {view.line(one.record, one.target.what)}")
+            say(f"{'would forget' if dry_run else 'forgot'} {view.line(one.record, one.target.what)}")

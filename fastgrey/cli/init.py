@@ -8,13 +8,7 @@ import click
 
 from fastgrey import directory, disk, policy, settings
 from fastgrey.cli.common import (
-    dry_run_option,
-    json_option,
-    print_json,
-    print_rows,
-    set_option,
-    store_option,
-    store_path,
+    dry_run_option, json_option, print_json, print_rows, say, set_option, store_option, store_path,
 )
 from fastgrey.errors import SettingsError
 
@@ -48,7 +42,7 @@ def init(store: str | None, assignments: tuple[str, ...], group: str | None, dry
             directory.create(path, values, gid)
     _show(path, exists, settings.show(before), settings.show(after), dry_run, as_json)
     for doubt in settings.doubts(after):
-        click.echo(f"fastgrey: {doubt}", err=True)
+        say(f"fastgrey: {doubt}", err=True)
 
 
 def group_id(name: str | None) -> int | None:
@@ -78,8 +72,8 @@ def _change(path: str, values: Values, group: str | None, dry_run: bool) -> tupl
             opened.configure(list(after.values()))
         if counters is None and not dry_run:
             directory.make_counters(Path(path), bool(after["on_error"]))
-            click.echo(f"fastgrey: the page of counters {path}/stats was lost or unusable; counting starts anew",
-                       err=True)
+            say(f"fastgrey: the page of counters {path}/stats was lost or unusable; counting starts anew",
+                err=True)
     return before, after
 
 
@@ -89,10 +83,10 @@ def _show(path: str, exists: bool, before: dict[str, str], after: dict[str, str]
         return
     would = "would be " if dry_run else ""
     if not exists:
-        click.echo(f"{path}: {would}created")
+        say(f"{path}: {would}created")
         print_rows((f"  {name}", value) for name, value in after.items())
     elif before == after:
-        click.echo(f"{path}: nothing to change")
+        say(f"{path}: nothing to change")
     else:
-        click.echo(f"{path}: {would}changed")
+        say(f"{path}: {would}changed")
         print_rows((f"  {name}", f"{before[name]} -> {after[name]}") for name in after if before[name] != after[name])

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fastgrey import directory, health, installation
-from fastgrey.cli.common import dry_run_option, json_option, print_findings, print_json, store_option, store_path
+from fastgrey.cli.common import dry_run_option, json_option, print_findings, print_json, say, store_option, store_path
 from fastgrey.errors import InstallationError, SettingsError
 from fastgrey.health.finding import Finding
 from fastgrey.health.programs import find_hook
@@ -90,14 +90,14 @@ def _install(job: Job, source: str | None, create_group: bool, dry_run: bool, as
         _say_change(job, change, dry_run)
         would = "would be " if dry_run else ""
         if makes_group:
-            click.echo(f"group {job.group}: {would}created")
-        click.echo(f"{job.store}: " + (f"{would}created, shared with the group {job.group}" if makes_store
-                                       else "the store that is there"))
+            say(f"group {job.group}: {would}created")
+        say(f"{job.store}: " + (f"{would}created, shared with the group {job.group}" if makes_store
+                                else "the store that is there"))
         for where, lines in told(job):
-            click.echo(f"\n{where}:")
+            say(f"\n{where}:")
             for line in lines:
-                click.echo(f"    {line}")
-        click.echo(f"\nthen: {next_step(job)}")
+                say(f"    {line}")
+        say(f"\nthen: {next_step(job)}")
         print_findings([finding for finding in findings if finding.level != "good"], err=True)
     sys.exit(min(health.status(findings), 1))
 
@@ -123,9 +123,9 @@ def _uninstall(job: Job, dry_run: bool, as_json: bool) -> None:
         print_json(_facts(job, change, dry_run) | {"store": job.store})
         return
     _say_change(job, change, dry_run)
-    click.echo(f"{job.store}: stays, with all that was learned")
+    say(f"{job.store}: stays, with all that was learned")
     if change.action != "nothing":
-        click.echo(f"take out of the run script and of tcpserver's rules what names {job.target}")
+        say(f"take out of the run script and of tcpserver's rules what names {job.target}")
 
 
 def _facts(job: Job, change: files.Change, dry_run: bool) -> dict[str, object]:
@@ -138,9 +138,9 @@ def _say_change(job: Job, change: files.Change, dry_run: bool) -> None:
             "restored": "what was there before fastgrey {} put back", "removed": "{} removed",
             "replaced": "{} replaced", "installed": "{} installed"}[change.action]
     verb = "would be" if dry_run else "was"
-    click.echo(f"{job.target}: {done.format(verb)}")
+    say(f"{job.target}: {done.format(verb)}")
     if change.kept:
-        click.echo(f"{change.kept}: {verb if change.action == 'replaced' else 'is'} what was there before")
+        say(f"{change.kept}: {verb if change.action == 'replaced' else 'is'} what was there before")
 
 
 def _plain(findings: list[Finding]) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ from itertools import chain
 import click
 
 from fastgrey import directory, listing, overview, records, times
-from fastgrey.cli.common import json_option, print_json, print_rows, print_table, store_option, store_path
+from fastgrey.cli.common import json_option, print_json, print_rows, print_table, say, store_option, store_path
 
 CLOSING = {
     "left_out": "left out; --limit 0 shows all",
@@ -49,23 +49,23 @@ def _table(what: str, found: listing.Listing[object]) -> None:
     rows = iter(found.rows)
     first = next(rows, None)
     if first is None:
-        click.echo(f"no {what}")
+        say(f"no {what}")
     else:
         print_table(titles, ([text(row) for _, text in found.columns] for row in chain([first], rows)))
     for name, number in found.closing.items():
         if number:
-            click.echo(f"{number} {CLOSING.get(name, name)}", err=True)
+            say(f"{number} {CLOSING.get(name, name)}", err=True)
 
 
 def _json(what: str, found: listing.Listing[object]) -> None:
     """One document, a row at a time: a list without a limit may not fit into memory."""
-    click.echo(f'{{\n  "what": {json.dumps(what)},\n  "records": [', nl=False)
+    say(f'{{\n  "what": {json.dumps(what)},\n  "records": [', nl=False)
     separator = "\n    "
     for row in found.rows:
-        click.echo(separator + json.dumps(found.facts(row)), nl=False)
+        say(separator + json.dumps(found.facts(row)), nl=False)
         separator = ",\n    "
     closing = "".join(f',\n  "{name}": {number}' for name, number in found.closing.items())
-    click.echo(f"\n  ]{closing}\n}}")
+    say(f"\n  ]{closing}\n}}")
 
 
 def _overview(view: records.View, as_json: bool) -> None:
@@ -76,7 +76,7 @@ def _overview(view: records.View, as_json: bool) -> None:
     print_table(("known", "alive", "expired", "seen first", "", "seen last", "", "next expires", ""), [
         (f"{kind}s", str(known.alive), str(known.expired), *_time(view, known.oldest), *_time(view, known.newest),
          *_time(view, found.next_expires(known))) for kind, known in found.known.items()])
-    click.echo("\npending")
+    say("\npending")
     print_rows([
         ("  triplets waiting", found.pending.waiting),
         ("  a retry passes now", found.pending.passing),
@@ -86,11 +86,11 @@ def _overview(view: records.View, as_json: bool) -> None:
         ("  partitions", found.pending.partitions),
     ])
     closes = f", the next closes {' '.join(_time(view, min(found.windows)))}" if found.windows else ""
-    click.echo(f"\nwindows open: {len(found.windows)}{closes}")
+    say(f"\nwindows open: {len(found.windows)}{closes}")
     if not found.rules:
-        click.echo("rules: none")
+        say("rules: none")
         return
-    click.echo()
+    say()
     print_table(("rules", "number", "hits", "never hit"), [
         (name, str(row.rules), str(row.hits), str(row.never_hit)) for name, row in found.rules.items()])
 

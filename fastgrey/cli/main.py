@@ -87,5 +87,7 @@ def main() -> None:
 
 
 def _say(line: str, status: int) -> int:
-    print(f"fastgrey: {line}", file=sys.stderr)
+    from fastgrey.cli.common import one_line
+
+    print(f"fastgrey: {one_line(line)}", file=sys.stderr)
     return status

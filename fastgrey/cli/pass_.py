@@ -3,7 +3,7 @@
 import click
 
 from fastgrey import amend, directory, records, times
-from fastgrey.cli.common import dry_run_option, json_option, name_option, parts_arguments, print_json
+from fastgrey.cli.common import dry_run_option, json_option, name_option, parts_arguments, print_json, say
 from fastgrey.cli.common import store_option, store_path
 
 
@@ -31,12 +31,12 @@ def pass_(client: str, sender: str, recipient: str, store: str | None, name: str
         made = amend.make_known(view, asked, dry_run)
         doubt = amend.no_parent(asked)
         if doubt:
-            click.echo(f"fastgrey: {doubt}", err=True)
+            say(f"fastgrey: {doubt}", err=True)
         if as_json:
             print_json({"dry_run": dry_run, "passed": [_facts(view, one) for one in made]})
             return
         for one in made:
-            click.echo(("would make" if dry_run else "made") + f" known: {_line(view, one)}")
+            say(("would make" if dry_run else "made") + f" known: {_line(view, one)}")
 
 
 def _facts(view: records.View, one: amend.Made) -> records.Facts:

@@ -8,7 +8,7 @@ import click
 
 from fastgrey import backup, directory
 from fastgrey.backup import Restored
-from fastgrey.cli.common import counted, dry_run_option, json_option, print_json, store_option, store_path
+from fastgrey.cli.common import counted, dry_run_option, json_option, print_json, say, store_option, store_path
 from fastgrey.cli.init import group_id
 from fastgrey.cli.progress import Bars
 from fastgrey.cli.rollback import print_loss
@@ -59,14 +59,14 @@ def _show(path: str, file: str, restored: Restored, dry_run: bool) -> None:
     line = (f"{path}: {name}, from {file} of {date(restored.backup.written)} with {known}, "
             f"{'would be' if dry_run else 'is'} in force")
     if restored.left is None:
-        click.echo(f"{line}, in a new store")
+        say(f"{line}, in a new store")
         return
     left = directory.generation_name(restored.left)
-    click.echo(f"{line} instead of {left}")
+    say(f"{line} instead of {left}")
     if restored.damage is not None:
-        click.echo(f"{left} is damaged ({restored.damage}), so what is lost cannot be counted"
-                   + ("" if dry_run else f"; it was put aside as damaged.{restored.left:06d}"))
+        say(f"{left} is damaged ({restored.damage}), so what is lost cannot be counted"
+            + ("" if dry_run else f"; it was put aside as damaged.{restored.left:06d}"))
     if restored.loss is not None:
         print_loss(restored.loss, left)
         if not dry_run:
-            click.echo("to undo this: fastgrey rollback")
+            say("to undo this: fastgrey rollback")

@@ -3,7 +3,7 @@
 import click
 
 from fastgrey import directory, rollback as rollback_
-from fastgrey.cli.common import counted, dry_run_option, json_option, print_json, store_option, store_path
+from fastgrey.cli.common import counted, dry_run_option, json_option, print_json, say, store_option, store_path
 from fastgrey.cli.progress import Bars
 from fastgrey.succession import Loss
 
@@ -30,15 +30,15 @@ def rollback(store: str | None, dry_run: bool, as_json: bool) -> None:
         return
     names = [directory.generation_name(number) for number in (summary.source, summary.generation, summary.left)]
     known = counted(sum(summary.records.values()), "known record")
-    click.echo(f"{path}: {names[1]}, a copy of {names[0]} with {known}, {'would be' if dry_run else 'is'} in force "
-               f"instead of {names[2]}")
+    say(f"{path}: {names[1]}, a copy of {names[0]} with {known}, {'would be' if dry_run else 'is'} in force "
+        f"instead of {names[2]}")
     if summary.damage is not None:
-        click.echo(f"{names[2]} is damaged ({summary.damage}), so what is lost cannot be counted"
-                   + ("" if dry_run else f"; it was put aside as damaged.{summary.left:06d}"))
+        say(f"{names[2]} is damaged ({summary.damage}), so what is lost cannot be counted"
+            + ("" if dry_run else f"; it was put aside as damaged.{summary.left:06d}"))
     if summary.loss is not None:
         print_loss(summary.loss, names[2])
         if not dry_run:
-            click.echo("to undo this: fastgrey rollback")
+            say("to undo this: fastgrey rollback")
 
 
 def print_loss(loss: Loss, name: str) -> None:
@@ -48,12 +48,12 @@ def print_loss(loss: Loss, name: str) -> None:
     for numbers, one, many in lines:
         if total := sum(numbers.values()):
             kinds = ", ".join(counted(number, kind) for kind, number in numbers.items() if number)
-            click.echo(f"  {counted(total, 'known record')} of {name} {one if total == 1 else many}: {kinds}")
+            say(f"  {counted(total, 'known record')} of {name} {one if total == 1 else many}: {kinds}")
     for setting, goes, comes in loss.settings:
-        click.echo(f"  setting {setting}: {goes} -> {comes}")
+        say(f"  setting {setting}: {goes} -> {comes}")
     for what, change in (("policy", loss.policy), ("windows", loss.windows)):
         if change is not None:
-            click.echo(f"  {what}: {change[0]} -> {change[1]}")
+            say(f"  {what}: {change[0]} -> {change[1]}")
     if not any(sum(numbers.values()) for numbers, _, _ in lines) and not loss.settings and not loss.policy \
             and not loss.windows:
-        click.echo("  nothing is lost")
+        say("  nothing is lost")

@@ -3,7 +3,7 @@
 import click
 
 from fastgrey import directory, records
-from fastgrey.cli.common import json_option, print_json, print_rows, store_option, store_path
+from fastgrey.cli.common import json_option, print_json, print_rows, say, store_option, store_path
 from fastgrey.errors import RecordError
 
 
@@ -33,5 +33,5 @@ def show(key: str, store: str | None, as_json: bool) -> None:
             print_json({"key": prefix, "records": [view.facts(record) for record in found]})
             return
         for number, record in enumerate(found):
-            click.echo(("\n" if number else "") + f"{record.where} {record.kind} {record.key.hex()}")
+            say(("\n" if number else "") + f"{record.where} {record.kind} {record.key.hex()}")
             print_rows((f"  {name}", value) for name, value in view.rows(record))

@@ -9,7 +9,7 @@ import click
 
 from fastgrey import exposition
 from fastgrey.cli import stats_plain
-from fastgrey.cli.common import json_option, print_json, store_option, store_path
+from fastgrey.cli.common import json_option, print_json, say, store_option, store_path
 from fastgrey.statistics import collect
 
 
@@ -44,7 +44,7 @@ def stats(store: str | None, as_json: bool, prometheus: bool, output: str | None
     elif output is not None:
         exposition.write(output, exposition.expose(collect(path)))
     elif prometheus:
-        click.echo(exposition.expose(collect(path)), nl=False)
+        say(exposition.expose(collect(path)), nl=False)
     else:
         try:
             _show(_views(path, watch, count), watch is not None)
@@ -66,7 +66,7 @@ def _views(path: str, watch: float | None, count: int | None) -> Iterator[dict[s
 def _show(views: Iterator[dict[str, Any]], again: bool) -> None:
     if not sys.stdout.isatty():
         for number, facts in enumerate(views):
-            click.echo("\n".join(([""] if number else []) + stats_plain.lines(facts)))
+            say("\n".join(([""] if number else []) + stats_plain.lines(facts)))
             sys.stdout.flush()
         return
     # Only here, because it takes longer to import than all the rest.

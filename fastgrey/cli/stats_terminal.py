@@ -7,6 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fastgrey.cli.common import one_line
 from fastgrey.cli.stats_plain import COLUMNS, check_rows, heading, sections
 
 COLOURS = {"accept": "green", "defer": "yellow", "reject": "red"}
@@ -19,7 +20,7 @@ def view(facts: dict[str, Any], console: Console) -> RenderableType:
     """All of it, as wide as the console."""
     below = [_section(title, rows) for title, rows in sections(facts).items()]
     # The last one is too wide to stand beside others.
-    return Group(*map(Text, heading(facts)), Text(), _checks(facts, console), Text(),
+    return Group(*(Text(one_line(line)) for line in heading(facts)), Text(), _checks(facts, console), Text(),
                  Columns(below[:-1], padding=(0, 4, 1, 0)), below[-1])
 
 
@@ -58,5 +59,5 @@ def bar(share: float, length: int, ascii_only: bool) -> str:
 def _section(title: str, rows: dict[str, object]) -> Group:
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in (rows or {"none": ""}).items():
-        table.add_row(Text(name), Text(str(value)))
+        table.add_row(Text(one_line(name)), Text(one_line(str(value))))
     return Group(Text(title, "bold"), table)

@@ -5,7 +5,7 @@ import sys
 import click
 
 from fastgrey import verification
-from fastgrey.cli.common import counted, json_option, one_line, print_json, store_option, store_path
+from fastgrey.cli.common import counted, json_option, one_line, print_json, say, store_option, store_path
 from fastgrey.cli.progress import Bars
 
 
@@ -28,10 +28,10 @@ def verify(store: str | None, as_json: bool) -> None:
         print_json({"store": path, "status": report.status,
                     "findings": [finding._asdict() for finding in report.findings]})
     elif not report.worst:
-        click.echo(one_line(f"{path} is whole: {report.findings[0].what}"))
+        say(f"{path} is whole: {report.findings[0].what}")
     else:
         what, remedy = report.worst[0][1:]
         more = len([finding for finding in report.findings if finding.level != "good"]) - 1
         rest = f" ({counted(more, 'finding')} more: fastgrey verify --json)" if more else ""
-        click.echo(one_line(f"{path}: {what}; {remedy}{rest}"))
+        say(one_line(f"{path}: {what}; {remedy}{rest}"))
     sys.exit(report.status)

@@ -63,7 +63,7 @@ cdef CounterPage *counters_map(const char *path) noexcept nogil:
     """Map the page; NULL where it is missing or unusable, and then nothing is counted."""
     cdef char header[COUNTERS_HEADER]
     cdef void *page = MAP_FAILED
-    cdef int fd = open(path, O_RDWR | O_CLOEXEC)
+    cdef int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC)
     if fd < 0:
         return NULL
     # Read, not looked at through the map: the first touch of a mapped page is then the write of a counter, and one

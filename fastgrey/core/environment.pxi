@@ -32,6 +32,7 @@ cdef void environment_close(Environment *e) noexcept nogil:
 
 cdef int environment_open_once(Environment *e, const char *path, unsigned int flags,
                                unsigned int tables) noexcept nogil:
+    """How the executable opens a table, and how the extension, stands in straight.pxi and in view.pxi."""
     cdef mode_t mask
     cdef int rc = mdb_env_create(&e.env)
     if rc == 0:
@@ -44,7 +45,7 @@ cdef int environment_open_once(Environment *e, const char *path, unsigned int fl
         # The group shares what LMDB may have to create, whatever mask the mail server gave the hook.
         mask = umask(SHARED_MASK)
         # MDB_NOTLS ties a reader slot to its transaction, so that a process may leave without closing.
-        rc = mdb_env_open(e.env, path, flags | MDB_NOTLS, 0o660)
+        rc = table_open(e.env, path, flags | MDB_NOTLS, 0o660)
         umask(mask)
     if rc != 0:
         environment_close(e)

@@ -14,7 +14,7 @@ cdef void log_cause(Text *t, StoreState *s, int fault, int error) noexcept nogil
     if fault == BAD_HOOK:
         text_char(t, c" ")
         text_escaped(t, span(s.part, strlen(s.part)), SHOWN_ADDRESS)
-    elif PATH_TOO_LONG <= fault <= RULE_FAILED and fault != NO_BOOT_ID or fault == TOO_MANY_READERS:
+    elif PATH_TOO_LONG <= fault <= TOO_MANY_READERS and fault != NO_BOOT_ID:
         text_char(t, c" ")
         text_escaped(t, span(s.path, strlen(s.path)), SHOWN_ADDRESS)
         if s.part != NULL and fault != NO_STORE:

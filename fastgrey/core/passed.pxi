@@ -1,5 +1,9 @@
 # The generation in force: opening it, reading and writing it, whatever compaction does meanwhile.
 
+cdef enum:
+    LMDB_MAGIC = 0xBEEFC0DE
+
+
 cdef int passed_tables(StoreState *s) noexcept nogil:
     cdef MDB_txn *txn = NULL
     cdef int kind, rc
@@ -22,6 +26,8 @@ cdef int passed_tables(StoreState *s) noexcept nogil:
 
 
 cdef int open_fault(int rc) noexcept nogil:
+    if rc == ELOOP or rc == EMLINK:
+        return MISLED
     if rc == MDB_VERSION_MISMATCH:
         return OTHER_VERSION
     # EBADF: LMDB tried to give an empty file its first pages through a descriptor for reading.
@@ -32,6 +38,28 @@ cdef int open_fault(int rc) noexcept nogil:
 
 cdef int read_fault(int rc) noexcept nogil:
     return TOO_MANY_READERS if rc == MDB_READERS_FULL else CANNOT_READ
+
+
+cdef bint of_other_machine(const char *directory) noexcept nogil:
+    """Does the table, which LMDB does not take for one, begin as that of another byte order or word size would? LMDB's
+    number stands behind the head of a page, which a 32-bit machine makes four bytes shorter."""
+    cdef char path[PATH_MAX_SIZE]
+    cdef char start[20]
+    cdef uint32_t number, turned
+    cdef int place, fd, own = 16 if sizeof(void *) == 8 else 12
+    cdef bint found = False
+    if join(path, sizeof(path), directory, b"data.mdb") != 0:
+        return False
+    fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+    if fd < 0:
+        return False
+    if pread(fd, start, sizeof(start), 0) == sizeof(start):
+        for place in range(12, 17, 4):
+            memcpy(&number, start + place, sizeof(number))
+            turned = ((number & 0xFF) << 24) | ((number & 0xFF00) << 8) | ((number >> 8) & 0xFF00) | (number >> 24)
+            found = found or turned == <uint32_t>LMDB_MAGIC or number == <uint32_t>LMDB_MAGIC and place != own
+    close(fd)
+    return found
 
 
 cdef int passed_open(StoreState *s, bint writable) noexcept nogil:
@@ -55,6 +83,8 @@ cdef int passed_open(StoreState *s, bint writable) noexcept nogil:
             break
     if rc == 0:
         rc = passed_tables(s)
+    if rc == MDB_INVALID and of_other_machine(path):
+        return fail(s, OTHER_MACHINE, 0)
     if rc != 0:
         return fail(s, open_fault(rc), rc)
     return NO_FAULT

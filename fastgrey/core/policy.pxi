@@ -223,14 +223,15 @@ cdef void count_hit(StoreState *s, uint64_t number, uint32_t rule) noexcept nogi
     cdef char path[PATH_MAX_SIZE]
     cdef long place = <long>(rule - 1) * 8
     cdef void *page = MAP_FAILED
+    cdef stat_t status
     cdef int fd
     if rule == 0 or hits_name(s, number, path, sizeof(path)) != 0:
         return
-    fd = open(path, O_RDWR | O_CLOEXEC)
+    fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC)
     if fd < 0:
         return
-    # Beyond its end a mapped file raises SIGBUS.
-    if lseek(fd, 0, SEEK_END) >= place + 8:
+    # Beyond its end a mapped file raises SIGBUS. One with a second name is perhaps no file of the store.
+    if fstat(fd, &status) == 0 and status.st_nlink == 1 and status.st_size >= place + 8:
         page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, place - place % PAGE)
     close(fd)
     if page != MAP_FAILED:

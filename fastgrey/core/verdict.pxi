@@ -42,10 +42,12 @@ cdef enum Fault:
     TOO_SLOW = 15
     DAMAGED = 16
     RULE_FAILED = 17
-    BAD_HOOK = 18
-    NO_ENVELOPE = 19
-    BAD_POSTGREY_USAGE = 20
-    TOO_MANY_READERS = 21
+    MISLED = 18
+    OTHER_MACHINE = 19
+    TOO_MANY_READERS = 20
+    BAD_HOOK = 21
+    NO_ENVELOPE = 22
+    BAD_POSTGREY_USAGE = 23
 
 # What went wrong beside a verdict that stands all the same.
 cdef enum Note:
@@ -159,6 +161,10 @@ cdef const char *fault_text(int fault) noexcept nogil:
         return b"no answer from the store in time"
     elif fault == RULE_FAILED:
         return b"a regular expression of the rules took too long or too much memory"
+    elif fault == MISLED:
+        return b"a link stands where the store has a file or directory of its own"
+    elif fault == OTHER_MACHINE:
+        return b"the store was made by a machine of another byte order or word size"
     elif fault == BAD_HOOK:
         return b"there is no hook named"
     elif fault == NO_ENVELOPE:
@@ -193,6 +199,10 @@ cdef const char *fault_remedy(int fault) noexcept nogil:
         return b"look for a stopped process that holds the store, and for a slow disk"
     elif fault == RULE_FAILED:
         return b"write that rule in a simpler way, or list what it stands for; then: fastgrey apply"
+    elif fault == MISLED:
+        return b"see who made it (find STORE -type l -o -links +1 -type f), and remove it"
+    elif fault == OTHER_MACHINE:
+        return b"move it away, and make a new one here with: fastgrey init"
     elif fault == BAD_HOOK:
         return (b"call it checkenv, envelope-scanner, rcptcheck, spp or postgrey, alone or after qmail- or fastgrey-, "
                 b"or say one of them first: --hook NAME")

@@ -32,7 +32,7 @@ def strangers(place: Place) -> Iterator[Finding]:
 def generation(place: Place) -> tuple[str, Table]:
     """Name and table of the generation in force. Trouble, StoreError or OSError where it cannot be opened."""
     path = place.root / directory.generation_name(current(place))
-    if not path.is_dir():
+    if not path.is_dir() or path.is_symlink():
         raise Trouble(wrong(f"current points to {path.name}, which is no directory", RESTORE))
     table = read_table(path, RESTORE)
     _lock_file(place, path)
@@ -46,7 +46,7 @@ def pending(place: Place) -> Table | None:
     remedy = remove(path)
     if not os.path.lexists(path):
         return None
-    if not path.is_dir():
+    if not path.is_dir() or path.is_symlink():
         raise Trouble(wrong(f"{path} is no directory", remedy))
     table = read_table(path, remedy)
     _lock_file(place, path)

@@ -135,7 +135,7 @@ def _interpreted(path: Path) -> bool | None:
 
 
 def _not_writable(place: Place, path: Path, mode: int) -> Finding | None:
-    """A doubt where somebody may exchange it who should not."""
+    """A doubt where somebody may exchange it who should not, or may have: then it is not run."""
     safe = f"run: chown root {shlex.quote(str(path))} && chmod 755 {shlex.quote(str(path))}"
     if mode & stat.S_IWOTH:
         return doubt(f"every user may write to {path}, so it was not run", safe)
@@ -143,6 +143,21 @@ def _not_writable(place: Place, path: Path, mode: int) -> Finding | None:
     if user is not None and user.uid != 0 and (
             path.stat().st_uid == user.uid or first_refused(user, [(path, os.W_OK)]) is None):
         return doubt(f"{user.name} may write to {path}, the hook that it runs, so it was not run", safe)
+    if user is None and os.geteuid() == 0 and (other := _not_roots(path)) is not None:
+        return doubt(f"{other} can be changed by others than root, so {path} was not run as root",
+                     "name the hook's user with --user: it is then run as that")
+    return None
+
+
+def _not_roots(path: Path) -> Path | None:
+    """The program, or the directory on the way to it, that others than root may write to or own."""
+    for place in [path, Path(os.path.realpath(path)), *(way for way, _ in reversed(ways_to(path)))]:
+        status = place.stat()
+        mode = status.st_mode
+        shared = mode & stat.S_IWOTH or mode & stat.S_IWGRP and status.st_gid != 0
+        # In a sticky directory nobody exchanges what is root's.
+        if status.st_uid != 0 or shared and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
+            return place
     return None
 
 

@@ -1,19 +1,15 @@
 """The file system under the store, and whether it has room for what is to come."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from .. import _core, directory, policy, settings
+from .. import _core, directory, disk, policy, settings
 from ..sizes import bytes_shown
 from . import layout
 from .finding import Finding, Place, doubt, good, run, wrong
 
-# LMDB needs locks and shared maps that network file systems do not have.
-NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs",
-                        "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.rclone"}
 # A compaction makes a directory with two files and a link; a new boot makes a directory with two files.
 INODES = 8
 # What the first pages of a new table take beside what is copied.
@@ -24,9 +20,9 @@ MEGABYTE = 1 << 20
 def file_system(place: Place) -> Iterator[Finding]:
     """Its kind, whether it can be written to, and its inodes."""
     layout.root_status(place)
-    root, (mount, kind) = place.root, _mounted(place.root)
+    root, (mount, kind) = place.root, disk.mounted(place.root)
     found = os.statvfs(root)
-    if kind in NETWORK_FILE_SYSTEMS:
+    if kind in disk.NETWORK_FILE_SYSTEMS:
         yield wrong(f"{root} is on {kind}", "LMDB needs a local file system: move the store")
     if found.f_flag & os.ST_RDONLY:
         yield wrong(f"the file system of {root} is mounted for reading only", run("mount", "-o", "remount,rw", mount))
@@ -45,7 +41,7 @@ def growth(place: Place, store: _core.Store) -> Iterator[Finding]:
     yield good(f"{name}: {bytes_shown(passed.used)} of {bytes_shown(passed.size)} used, "
                f"a map of {bytes_shown(passed.map)}; pending: {bytes_shown(taken)} of at most {bytes_shown(bound)}")
     free, copy, more = _free(place.root), passed.used + NEW_TABLE, max(0, bound - taken)
-    mount = _mounted(place.root)[0]
+    mount = disk.mounted(place.root)[0]
     if free < copy:
         yield wrong(f"{bytes_shown(free)} are free and a compaction takes {bytes_shown(copy)}", f"make room on {mount}")
     elif free < copy + more:
@@ -80,19 +76,3 @@ def _free(root: Path) -> int:
     """Bytes that an ordinary user may still write, which is what the hook is."""
     found = os.statvfs(root)
     return found.f_bavail * found.f_frsize
-
-
-def _mounted(root: Path) -> tuple[str, str]:
-    """Where the file system of root is mounted, and its kind; empty where /proc does not tell."""
-    best, kind = "/", ""
-    real = os.path.realpath(root) + "/"
-    try:
-        lines = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return best, kind
-    for line in lines:
-        # Blanks in names are written as octal numbers.
-        place, name = (re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word) for word in line.split()[1:3])
-        if real.startswith(place.rstrip("/") + "/") and len(place) >= len(best):
-            best, kind = place, name
-    return best, kind

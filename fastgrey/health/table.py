@@ -3,9 +3,11 @@
 import os
 import stat
 import struct
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import inside
 from .finding import Trouble, wrong
 
 # LMDB 0.9: two meta pages. Each has a page header with its flags at 10; magic and version; address and size of the map;
@@ -47,7 +49,7 @@ def read_table(directory: Path, remedy: str) -> Table:
     """The table in directory. Trouble, with the remedy, where it is none or cut short."""
     file = directory / "data.mdb"
     size = regular_file(file, remedy).st_size
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = inside.opened(file, os.O_RDONLY)
     try:
         first = _meta(file, os.pread(descriptor, META.size, 0), size, remedy)
         second = _meta(file, os.pread(descriptor, META.size, first.page), size, remedy)
@@ -67,6 +69,9 @@ def read_table(directory: Path, remedy: str) -> Table:
 def _meta(file: Path, data: bytes, size: int, remedy: str) -> Meta:
     if len(data) < META.size:
         raise Trouble(wrong(f"{file} is cut short: it has {size} bytes, less than an empty table", remedy))
+    if _of_other_machine(data):
+        raise Trouble(wrong(f"{file} is a table of a machine of another byte order or word size",
+                            "move the store away, and make a new one here"))
     meta = Meta(*META.unpack(data))
     if not meta.flags & META_FLAG or meta.magic != MAGIC:
         raise Trouble(wrong(f"{file} is no table of LMDB, or it is damaged", remedy))
@@ -78,10 +83,19 @@ def _meta(file: Path, data: bytes, size: int, remedy: str) -> Meta:
     return meta
 
 
+def _of_other_machine(data: bytes) -> bool:
+    """Whether LMDB's number stands where, or as, it would for another word size or byte order."""
+    order = "<>"[sys.byteorder == "little"]
+    own = struct.calcsize("P") + 8
+    numbers = {(place, sign): struct.unpack_from(f"{sign}I", data, place)[0] for place in (12, 16) for sign in ("=", order)}
+    del numbers[own, "="]
+    return MAGIC in numbers.values()
+
+
 def regular_file(file: Path, remedy: str) -> os.stat_result:
     """Its status; Trouble where it is missing, or no file. Opening a pipe would wait for ever."""
     try:
-        status = file.stat()
+        status = file.lstat()
     except FileNotFoundError:
         raise Trouble(wrong(f"there is no {file}", remedy)) from None
     except PermissionError:

@@ -83,6 +83,6 @@ def _daily(place: Place) -> str:
     program = beside if os.access(beside, os.X_OK) else "fastgrey"
     command = shlex.join([program, "compact", "--if-needed", "--store", os.path.abspath(place.root)])
     if place.user is not None and place.user.uid != 0:
-        # Who may write to the store could have root write elsewhere.
+        # Root need not read what others may write.
         command = f"setpriv --reuid={place.user.uid} --regid={place.user.groups[0]} --clear-groups {command}"
     return f"a line for /etc/cron.d/fastgrey: 17 4 * * * root {command}"

@@ -2,12 +2,13 @@
 
 cdef extern from "errno.h" nogil:
     int errno
-    int ENOENT, EACCES, EROFS, ENOMEM, EBADF, EINVAL, ENOTDIR, ENAMETOOLONG, EEXIST, EINTR, EAGAIN
+    int ENOENT, EACCES, EROFS, ENOMEM, EBADF, EINVAL, ENOTDIR, EISDIR, ENAMETOOLONG, EEXIST, EINTR, EAGAIN, ELOOP, EMLINK
 
 cdef extern from "fcntl.h" nogil:
-    int O_RDONLY, O_RDWR, O_CLOEXEC, O_ACCMODE
+    int O_RDONLY, O_RDWR, O_CLOEXEC, O_ACCMODE, O_NOFOLLOW, O_NONBLOCK, O_CREAT, O_EXCL, O_PATH, AT_FDCWD
     int F_GETFD, F_GETFL
     int open(const char *path, int flags, ...)
+    int openat(int directory, const char *path, int flags, ...)
     int fcntl(int fd, int command, ...)
 
 cdef extern from "unistd.h" nogil:
@@ -16,13 +17,15 @@ cdef extern from "unistd.h" nogil:
     ssize_t read(int fd, void *data, size_t size)
     ssize_t pread(int fd, void *data, size_t size, long offset)
     ssize_t write(int fd, const void *data, size_t size)
+    int symlink(const char *target, const char *path)
+    int unlink(const char *path)
+    int rmdir(const char *path)
+    unsigned int geteuid()
     ssize_t readlink(const char *path, char *target, size_t size)
     unsigned int alarm(unsigned int seconds)
     int getpid()
     void _exit(int code)
     long syscall(long number, ...)
-    int SEEK_END
-    long lseek(int fd, long offset, int whence)
 
 cdef extern from "sys/syscall.h" nogil:
     long SYS_clock_gettime
@@ -35,8 +38,17 @@ cdef extern from "sys/stat.h" nogil:
     mode_t umask(mode_t mask)
     cdef struct stat_t "stat":
         mode_t st_mode
+        unsigned long st_nlink
+        unsigned int st_gid
+        long st_size
     int fstat(int fd, stat_t *status)
     bint S_ISFIFO(mode_t mode)
+    bint S_ISREG(mode_t mode)
+    bint S_ISDIR(mode_t mode)
+    bint S_ISLNK(mode_t mode)
+
+cdef extern from "stdlib.h" nogil:
+    char *mkdtemp(char *template)
 
 cdef extern from "sys/mman.h" nogil:
     int PROT_READ, PROT_WRITE, MAP_SHARED, MS_SYNC

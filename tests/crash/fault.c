@@ -107,6 +107,12 @@ ON_PATH(unlink, 0, path, (const char *path), (path))
 ON_PATH(symlink, 1, path, (const char *target, const char *path), (target, path))
 ON_PATH(rename, 0, path, (const char *path, const char *to), (path, to))
 
+int renameat(int directory, const char *name, int to_directory, const char *to)
+{
+    REAL(renameat);
+    return hit_at("rename", directory, name, 0) ? -1 : real(directory, name, to_directory, to);
+}
+
 int unlinkat(int directory, const char *name, int flags)
 {
     REAL(unlinkat);
@@ -132,3 +138,22 @@ int unlinkat(int directory, const char *name, int flags)
 
 OPEN(open)
 OPEN(open64)
+
+#define OPEN_AT(name, told) \
+    int name(int directory, const char *path, int flags, ...) \
+    { \
+        va_list more; \
+        mode_t mode = 0; \
+        REAL(name); \
+        if (flags & O_CREAT) { \
+            va_start(more, flags); \
+            mode = va_arg(more, mode_t); \
+            va_end(more); \
+            if (hit_at(told, directory, path, 1)) \
+                return -1; \
+        } \
+        return real(directory, path, flags, mode); \
+    }
+
+OPEN_AT(openat, "open")
+OPEN_AT(openat64, "open")
