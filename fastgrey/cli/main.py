@@ -87,5 +87,8 @@ def main() -> None:
 
 
 def _say(line: str, status: int) -> int:
-    print(f"fastgrey: {line}", file=sys.stderr)
+    from fastgrey.cli.common import one_line
+
+    # What is wrong is often told in the words of who called, or of a file.
+    print(f"fastgrey: {one_line(line)}", file=sys.stderr)
     return status
