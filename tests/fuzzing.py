@@ -1,8 +1,8 @@
 """Fuzz targets on the core: building them, their corpora, running them.
 
 A target is a function of tests/fuzz/targets.pyx. With clang it is built for libFuzzer, which makes inputs up; with any
-compiler that has sanitizers it is built to run the inputs of its corpus. A corpus is a text file, fuzz/corpora/TARGET.txt:
-an input a line, as a bytes literal of Python; lines that begin with # are comments.
+compiler that has sanitizers it is built to run the inputs of its corpus. A corpus is a text file of
+tests/fuzz/corpora/: an input a line, as a bytes literal of Python; lines that begin with # are comments.
 """
 
 import ast
@@ -58,8 +58,8 @@ def cythonize(folder, tree=ROOT):
 
 
 def unwatched_lmdb(folder):
-    """LMDB's archive, its copying and allocating out of the sanitizers' sight (tests/fuzz/lmdb_guard.h): on damaged pages it
-    goes wrong, and is not the core."""
+    """LMDB's archive, its copying and allocating out of the sanitizers' sight (tests/fuzz/lmdb_guard.h): on damaged
+    pages it goes wrong, and is not the core."""
     archive = folder / "liblmdb.a"
     names = [part for name in UNWATCHED for part in ("--redefine-sym", f"{name}=guard_{name}")]
     subprocess.run(["objcopy", *names, Path(library("lmdb", "libdir", "FASTGREY_LMDB_PREFIX")) / "liblmdb.a", archive],
@@ -82,13 +82,14 @@ def compile_targets(compiler, source, target, *flags):
     return target
 
 
-def build_fuzzer(folder, source, *flags):
-    """The targets under libFuzzer."""
+def build_fuzzer(folder, source):
+    """The targets under libFuzzer, with what llvm-cov needs to tell lines."""
     (folder / "functions").write_text(PYTHONS)
     (folder / "data").write_text(PYTHONS_DATA)
     return compile_targets([clang()], source, folder / "fuzz", f"-fsanitize=fuzzer,{SANITIZERS}",
                            f"-fsanitize-coverage-ignorelist={folder / 'functions'}",
-                           f"-fsanitize-ignorelist={folder / 'data'}", *flags)
+                           f"-fsanitize-ignorelist={folder / 'data'}", "-fprofile-instr-generate",
+                           "-fcoverage-mapping")
 
 
 def build_replay(folder, source):
@@ -99,7 +100,8 @@ def build_replay(folder, source):
 
 def read_corpus(target):
     """The inputs of a target's corpus."""
-    lines = (FUZZ / "corpora" / f"{target}.txt").read_text().splitlines()
+    file = FUZZ / "corpora" / f"{target}.txt"
+    lines = file.read_text().splitlines() if file.exists() else []
     return [ast.literal_eval(line) for line in lines if line and not line.startswith("#")]
 
 
@@ -115,8 +117,8 @@ def unpack(target, folder):
 
 def run(program, target, *arguments, timeout=600, env=None):
     """Run a target; gives the finished process, what it said in stderr and stdout together."""
-    environment = {"PATH": os.environ["PATH"], "FUZZ_TARGET": target, "TMPDIR": str(program.parent), **REPORTS,
-                   **(env or {})}
+    environment = {"PATH": os.environ["PATH"], "FUZZ_TARGET": target, "TMPDIR": str(program.parent),
+                   "LLVM_PROFILE_FILE": "/dev/null", **REPORTS, **(env or {})}
     return subprocess.run([program, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           env=environment, text=True, errors="replace", timeout=timeout, cwd=program.parent)
 

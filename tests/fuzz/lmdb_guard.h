@@ -58,7 +58,7 @@ GUARD_UNWATCHED int guard_memcmp(const void *a, const void *b, size_t size) {
     return 0;
 }
 
-/* Blocks know each other, so that what LMDB gives back and never got is told from the rest, and what it lost is freed. */
+/* Blocks know each other: so what LMDB gives back and never got is told from the rest, and what it lost is freed. */
 struct guard_block {
     struct guard_block *next, *before;
     size_t size, mark;

@@ -1,5 +1,6 @@
 """Inputs for the fuzzer to begin with: python tests/fuzz/seeds.py FOLDER makes FOLDER/TARGET/, a file an input."""
 
+import random
 import struct
 import sys
 from pathlib import Path
@@ -85,15 +86,27 @@ def seeds():
             yield "caller", bytes([len(whole)]) + b"\0".join([*whole, *VARIABLES, b""])
             yield "caller", bytes([len(whole)]) + b"\0".join([*whole, *reversed(VARIABLES[:6]), b""])
     for fault in range(21):
-        yield "log", (bytes([fault % 3, 14 if fault % 2 else 12, fault]) + struct.pack("=q", 2) + bytes([1 << fault % 8])
-                      + struct.pack("=q", 300) + b"\1" + struct.pack("=q", 12) + request(sender=b"\x1b[2J\n" * fault)
-                      + b"/var/lib/fastgrey\0name\0/etc/rules\n")
+        first = bytes([fault % 3, 14 if fault % 2 else 12, fault]) + struct.pack("=q", 2) + bytes([1 << fault % 8])
+        rest = request(sender=b"\x1b[2J\n" * fault) + b"/var/lib/fastgrey\0name\0/etc/rules\n"
+        yield "log", first + struct.pack("=q", 300) + b"\1" + struct.pack("=q", 12) + rest
     for hook in range(3):
         for action in range(3):
             for text in (b"try later", b"\r\n250 ok", b"x" * 700):
                 yield "reply", bytes([hook, action, 8]) + NOW + b"\0" + b"\0".join(
                     (b"FASTGREY_DEFER_TEXT=" + text, b"FASTGREY_REJECT_TEXT=" + text, b"FASTGREY_TRACE=" + text[:3],
                      b"SMTPRCPTCOUNT=0", b"SMTPRCPTCOUNTALL=1", b""))
+    for number in range(200):
+        yield "table", damages(random.Random(number))
+
+
+def damages(pick):
+    """A request on the whole store, with numbers in the heads, the lists and the leaves of some pages changed."""
+    made = bytes([pick.randrange(8), pick.random() < 0.3, pick.choice((0, 0, 0, 1, 24, 40, 255))])
+    for _ in range(pick.choice((0, 1, 1, 2, 4))):
+        place = pick.randrange(18) * 4096 + pick.choice((pick.randrange(16), pick.randrange(40), pick.randrange(4096)))
+        changed = bytes(pick.choice((0, 255, pick.randrange(256))) for _ in range(pick.choice((1, 2, 4, 8))))
+        made += bytes([pick.choice((0, 0, 1, 1, 2))]) + place.to_bytes(4, "big") + bytes([len(changed)]) + changed
+    return made
 
 
 def main():

@@ -1,5 +1,5 @@
-# The log line: action, reason, fault, error, notes, wait and the line of a rule in bytes, then a request, the path of the
-# store, the name of the program and the file of a rule.
+# The log line: action, reason, fault, error, notes, wait and the line of a rule in bytes, then a request, the path of
+# the store, the name of the program and the file of a rule.
 
 cdef void line_holds(const char *line, size_t size, size_t most) noexcept nogil:
     """One line of printable ASCII: nothing in it could forge another, or reach a terminal as a command."""

@@ -12,6 +12,17 @@ cdef void said_holds(const char *said, size_t size, int hook) noexcept nogil:
         require(memcmp(said, b"450 4.7.1 ", 10) == 0 or memcmp(said, b"553 5.7.1 ", 10) == 0, b"a reply has its codes")
 
 
+cdef void status_holds(Caller *c, int action) noexcept nogil:
+    """Of every hook: what accepts leaves with 0, and 0 is left with by what defers only where a note says so."""
+    cdef int status
+    for c.hook in range(NO_HOOK):
+        status = exit_status(c, action)
+        require(status == EXIT_ACCEPT or status == EXIT_GREYLISTED or status == EXIT_REJECT
+                or status == EXIT_ENVELOPE_DEFER or status == EXIT_DEFER, b"a status of the field")
+        require(action != ACCEPT or status == 0, b"what accepts is accepted")
+        require(status != 0 or action == ACCEPT or c.told or untold(c, action) != NO_NOTE, b"nothing is lost unsaid")
+
+
 cdef void fuzz_reply(Input *i) noexcept nogil:
     cdef int hook = RCPTCHECK + take_byte(i) % 3, count = 0
     cdef VerdictState *v = <VerdictState *>own(sizeof(VerdictState))
@@ -34,6 +45,7 @@ cdef void fuzz_reply(Input *i) noexcept nogil:
     variables[count] = NULL
     c.hook = hook
     c.channel = -1
+    c.cuts = v.reason & 2
     before = swap_environment(variables)
     if hook == SPP:
         spp_commands(&t, &q, v)
@@ -44,3 +56,5 @@ cdef void fuzz_reply(Input *i) noexcept nogil:
     swap_environment(before)
     said_holds(said, t.size, hook)
     require(c.said and not c.told, b"what has no channel is not told")
+    c.told = v.reason & 1
+    status_holds(&c, v.action)

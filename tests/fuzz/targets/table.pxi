@@ -1,5 +1,5 @@
-# A whole store with damaged pages: which request, at which second, whether it may write; then damages, each a byte for the
-# file, four for the place in it, one for the size, and the bytes. FUZZ_STORE names a store that is whole
+# A whole store with damaged pages: which request, whether it writes nothing, at which double hour; then damages, each a
+# byte for the file, four for the place in it, one for the size, and the bytes. FUZZ_STORE names a store that is whole
 # (tests/fuzz/whole_store.py); each input gets a copy of its own.
 
 cdef extern from "stdlib.h" nogil:
@@ -19,7 +19,9 @@ cdef extern from "lmdb_guard.h" nogil:
     void guard_forget() noexcept nogil
 
 cdef enum:
-    TABLE_FILES = 2
+    # Data files of passed and of pending, and the page of counters.
+    TABLE_FILES = 3
+    COUNTERS_FILE = 2
     IMAGE_MAX = 1 << 20
     DAMAGE_MAX = 32
 
@@ -81,6 +83,10 @@ cdef void table_ready() noexcept nogil:
     memset(&scratch, 0, sizeof(scratch))
     boot_directory(&scratch, boot)
     table_file(1, whole, boot + 1)
+    join(path, PATH_MAX_SIZE, whole, b"stats")
+    table.image[COUNTERS_FILE] = <unsigned char *>malloc(IMAGE_MAX)
+    table.size[COUNTERS_FILE] = read_whole(path, table.image[COUNTERS_FILE], IMAGE_MAX)
+    join(table.data[COUNTERS_FILE], PATH_MAX_SIZE, table.place, b"stats")
     table.damaged = <unsigned char *>malloc(IMAGE_MAX)
     join(path, PATH_MAX_SIZE, table.place, b"current")
     symlink(b"passed.000001", path)
@@ -107,7 +113,8 @@ cdef void table_write(int which, Input damages) noexcept nogil:
                 table.damaged[place + k] = take_byte(&damages)
             else:
                 take_byte(&damages)
-    unlink(table.locks[which])
+    if which != COUNTERS_FILE:
+        unlink(table.locks[which])
     fd = open(table.data[which], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o660)
     require(fd >= 0 and pwrite(fd, table.damaged, table.size[which], 0) == <ssize_t>table.size[which],
             b"there is room for a copy")
@@ -165,7 +172,7 @@ cdef void verdict_holds(const VerdictState *v) noexcept nogil:
 
 cdef void fuzz_table(Input *i) noexcept nogil:
     cdef unsigned char which = take_byte(i), how = take_byte(i)
-    cdef int64_t now = 1700000000 + take_byte(i) * 40
+    cdef int64_t now = 1700000000 + take_byte(i) * 7200
     cdef bint lost
     cdef int attempt, file
     guard_begin()
@@ -173,12 +180,13 @@ cdef void fuzz_table(Input *i) noexcept nogil:
     for file in range(TABLE_FILES):
         table_write(file, i[0])
     memset(&table.store, 0, sizeof(StoreState))
-    strcpy(table.store.path, table.place)
+    require(store_path(&table.store, table.place) == NO_FAULT, b"a path that is short enough")
     # A decision, and one after the delay, which may make it known.
     for attempt in range(2):
         table_request(&table.request, which % 8)
         table.request.dry = how & 1
         table.request.now = now + 600 * attempt
+        table.request.clock = table.request.now
         if guarded(table_decide) != 0:
             break
         verdict_holds(&table.verdict)
