@@ -77,11 +77,11 @@ def test_fuzzer_finds_faults(fuzzer, tmp_path):
 def test_fuzzing(fuzzer, store, tmp_path, target):
     """For some seconds, from the corpus on; what it finds wrong is in the report, with the input."""
     fuzzing.unpack(target, tmp_path / "corpus")
-    done = run(fuzzer, target, f"-max_total_time={times(1)}", "-timeout=60", "-rss_limit_mb=4000", "-max_len=4096",
+    done = run(fuzzer, target, f"-max_total_time={times(1)}", "-timeout=300", "-rss_limit_mb=4000", "-max_len=4096",
                f"-artifact_prefix={tmp_path}/", tmp_path / "corpus", env=store, timeout=600 + 2 * times(1))
     assert done.returncode == 0, done.stdout[-5000:]
     counted = figures(done.stdout)
-    assert counted["executions"] > len(fuzzing.read_corpus(target))
+    assert counted["executions"] >= len(fuzzing.read_corpus(target))
     tried(f"fuzz, {target}", seconds=times(1), **counted)
 
 
