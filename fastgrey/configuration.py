@@ -123,7 +123,8 @@ class _Source:
                               ) from None
         except ValueError:
             # Not of TOML, but of Python: it reads no number of thousands of digits.
-            raise PolicyError(f"{path}: no usable TOML: a number of thousands of digits; no option has so many") from None
+            raise PolicyError(f"{path}: no usable TOML: a number of thousands of digits; no option has so many"
+                              ) from None
         self.lines = self.text.split("\n")
         try:
             self.options: Any = msgspec.convert(self.table, Options)
