@@ -118,6 +118,13 @@ class _Source:
             line = int(match[2]) if match else self.text.rstrip("\n").count("\n") + 1
             what = f"{match[1]} (column {match[3]})" if match else str(error)
             raise PolicyError(f"{path}:{line}: no valid TOML: {what}") from None
+        except RecursionError:
+            raise PolicyError(f"{path}: no usable TOML: arrays or tables nested hundreds deep; no option has any"
+                              ) from None
+        except ValueError:
+            # Not of TOML, but of Python: it reads no number of thousands of digits.
+            raise PolicyError(f"{path}: no usable TOML: a number of thousands of digits; no option has so many"
+                              ) from None
         self.lines = self.text.split("\n")
         try:
             self.options: Any = msgspec.convert(self.table, Options)

@@ -18,6 +18,7 @@ from .verdict import Verdict
 
 COLUMNS = (b"time", b"client_ip", b"client_name", b"sender", b"recipient")
 TIME_MAX = (1 << 40) - 1
+TIME_DIGITS = 20
 
 
 class Envelopes:
@@ -56,7 +57,8 @@ class Envelopes:
             if len(fields) <= max(places):
                 raise self._error(number, f"{len(fields)} fields, expected {len(header)}")
             time, client, name, sender, recipient = (fields[place] for place in places)
-            if not time.isdigit() or int(time) > TIME_MAX:
+            # Python refuses to read a number of thousands of digits.
+            if not time.isdigit() or len(time) > TIME_DIGITS or int(time) > TIME_MAX:
                 raise self._error(number, f"time is {time[:40].decode('ascii', 'backslashreplace')!r}, "
                                           "expected Unix seconds")
             yield row, int(time), client, name, sender, recipient

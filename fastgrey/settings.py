@@ -7,7 +7,9 @@ from .errors import SettingsError
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZES = {"k": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-DURATION = re.compile(r"(?:[0-9]+[smhdw])+|[0-9]+")
+# Python refuses to read a number of thousands of digits.
+DIGITS = "[0-9]{1,20}"
+DURATION = re.compile(rf"(?:{DIGITS}[smhdw])+|{DIGITS}")
 YEAR = 365 * UNITS["d"]
 # What a size that goes by the disk is until a store is named; fastgrey/disk.py says what it comes to there.
 BY_DISK = 0
@@ -79,11 +81,11 @@ class Setting:
     def _parse_size(self, text: str) -> int | None:
         if self.by_disk and text == "disk":
             return BY_DISK
-        match = re.fullmatch(r"([0-9]+)([kMGT]?)", text)
+        match = re.fullmatch(rf"({DIGITS})([kMGT]?)", text)
         return int(match[1]) * SIZES.get(match[2], 1) if match else None
 
     def _parse_count(self, text: str) -> int | None:
-        return int(text) if re.fullmatch(r"[0-9]+", text) else None
+        return int(text) if re.fullmatch(DIGITS, text) else None
 
     def _parse_flag(self, text: str) -> int | None:
         return {"true": 1, "false": 0}.get(text)

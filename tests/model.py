@@ -220,9 +220,9 @@ def name_parent(name: bytes, client: Network) -> bytes:
 
     The client is the exact client that normalise_client returns.
     """
+    name = name.lower().removesuffix(b".")
     if len(name) > MAX_LENGTH:
         return b""
-    name = name.lower().removesuffix(b".")
     labels = name.split(b".")
     if len(labels) < 3 or looks_dynamic(name, client):
         return b""

@@ -47,8 +47,8 @@ def file_entries(text: bytes) -> list[str]:
 
 def read_client(text: bytes, name: bytes, trusted: bool) -> Client:
     """Return the client as rules see it, or raise ValueError."""
-    usable = trusted and len(name) <= MAX_LENGTH
-    return Client(parse_client(text), name.lower().removesuffix(b".") if usable else b"")
+    name = name.lower().removesuffix(b".")
+    return Client(parse_client(text), name if trusted and len(name) <= MAX_LENGTH else b"")
 
 
 def read_mailbox(raw: bytes) -> Mailbox:
@@ -96,7 +96,7 @@ def client_rule(entry: bytes) -> ClientRule:
         return lambda client: client.name != b"" and pattern.search(client.name) is not None
     network = network_of(entry)
     if network is None:
-        host = entry.lower()
+        host = entry.lower().removesuffix(b".")
         return lambda client: within(client.name, host)
     # The same as "client.address in network", some thousand entries a millisecond.
     version, first, last = network.version, int(network.network_address), int(network.broadcast_address)
@@ -113,6 +113,7 @@ def mailbox_rule(entry: bytes) -> MailboxRule:
         pattern = glob(entry)
         return lambda mailbox: pattern.fullmatch(mailbox.whole) is not None
     user, _, domain = entry.rpartition(b"@")
+    domain = domain.rstrip(b".")
     if not user:
         return lambda mailbox: mailbox.domain is not None and within(mailbox.domain, domain)
     extended = user + b"+"

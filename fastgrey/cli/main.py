@@ -89,5 +89,6 @@ def main() -> None:
 def _say(line: str, status: int) -> int:
     from fastgrey.cli.common import one_line
 
+    # What is wrong is often told in the words of who called, or of a file.
     print(f"fastgrey: {one_line(line)}", file=sys.stderr)
     return status

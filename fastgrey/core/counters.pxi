@@ -62,14 +62,16 @@ cdef struct CounterPage:
 cdef CounterPage *counters_map(const char *path) noexcept nogil:
     """Map the page; NULL where it is missing or unusable, and then nothing is counted."""
     cdef char header[COUNTERS_HEADER]
+    cdef uint32_t version = 0
     cdef void *page = MAP_FAILED
     cdef int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC)
     if fd < 0:
         return NULL
     # Read, not looked at through the map: the first touch of a mapped page is then the write of a counter, and one
     # fault does for both. A file that has a header has the whole page behind it, be it only as zeros.
-    if (pread(fd, header, COUNTERS_HEADER, 0) == COUNTERS_HEADER and memcmp(header, b"fgstats\0", 8) == 0
-            and (<CounterPage *>header).version == COUNTERS_VERSION):
+    if pread(fd, header, COUNTERS_HEADER, 0) == COUNTERS_HEADER and memcmp(header, b"fgstats\0", 8) == 0:
+        memcpy(&version, header + 8, sizeof(version))
+    if version == COUNTERS_VERSION:
         page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
     close(fd)
     return NULL if page == MAP_FAILED else <CounterPage *>page

@@ -5,6 +5,15 @@ cdef enum:
     BYTE_ORDER_MARK = 0x01020304
     SETTINGS = 16
     SETTINGS_SPARE = 15
+    # Bytes; what is kept free in a full map comes from it (room.pxi).
+    PENDING_LEAST = 4 << 20
+
+cdef extern from *:
+    """
+    /* The largest number that a setting may have: pending_size. */
+    #define FASTGREY_SETTING_MAX ((int64_t)1 << 42)
+    """
+    int64_t SETTING_MAX "FASTGREY_SETTING_MAX"
 
 # In the order of fastgrey/settings.py, which has names, ranges and defaults. Durations are seconds.
 cdef packed struct Settings:
@@ -49,6 +58,18 @@ cdef packed struct Head:
     uint64_t sum
 
 
+cdef bint settings_usable(const Settings *s) noexcept nogil:
+    """Can these have been written on purpose? fastgrey/settings.py has the exact ranges; numbers far from them came of
+    damage, and times and sizes that are told from them would be beyond any number."""
+    cdef int64_t numbers[SETTINGS]
+    cdef int i
+    memcpy(numbers, s, sizeof(numbers))
+    for i in range(SETTINGS):
+        if not 0 <= numbers[i] <= SETTING_MAX:
+            return False
+    return s.ipv4_prefix <= 32 and s.ipv6_prefix <= 128 and s.pending_size >= PENDING_LEAST
+
+
 cdef void meta_key(MDB_val *key, const char *name) noexcept nogil:
     key.mv_data = <void *>name
     key.mv_size = strlen(name)
@@ -75,4 +96,4 @@ cdef int head_check(const MDB_val *value) noexcept nogil:
         return OTHER_VERSION
     if value.mv_size != sizeof(Head) or head.order != BYTE_ORDER_MARK or head.sum != head_sum(head):
         return NOT_A_STORE
-    return NO_FAULT
+    return NO_FAULT if settings_usable(&head.settings) else DAMAGED

@@ -130,8 +130,8 @@ cdef int policy_view(Policy *p, const MDB_val *value) noexcept nogil:
 
 
 cdef Span policy_text(const Policy *p, uint32_t offset, uint32_t size) noexcept nogil:
-    """A text of the policy; empty where a damaged record points outside itself. A NUL follows every text."""
-    if <uint64_t>offset + size >= p.head.size:
+    """A text of the policy, with a NUL behind it; empty where a damaged record has no such text there."""
+    if <uint64_t>offset + size >= p.head.size or p.base[offset + size] != 0:
         return span(b"", 0)
     return span(p.base + offset, size)
 
@@ -165,6 +165,7 @@ cdef const PolicyEntry *policy_entry(const Policy *p, int kind, const unsigned c
     cdef uint64_t hash
     cdef uint32_t mask = p.head.slots - 1, i, tries
     cdef const PolicyEntry *entry
+    cdef Span found
     if not (p.head.kinds >> kind) & 1 or p.head.slots == 0:
         return NULL
     hash = entry_hash(kind, text, size)
@@ -174,8 +175,8 @@ cdef const PolicyEntry *policy_entry(const Policy *p, int kind, const unsigned c
             return NULL
         if p.slots[i].tag == <uint32_t>(hash >> 32):
             entry = &p.entries[p.slots[i].entry - 1]
-            if (entry.kind == kind and entry.size == size
-                    and memcmp(policy_text(p, entry.text, entry.size).data, text, size) == 0):
+            found = policy_text(p, entry.text, entry.size)
+            if entry.kind == kind and found.size == size and memcmp(found.data, text, size) == 0:
                 whole[0] = entry.sum == entry_sum(hash, <const void *>entry.rule)
                 return entry
         i = (i + 1) & mask

@@ -11,7 +11,8 @@ cdef inline void ring_keep(CounterPage *page, Snapshot *ring, int slots, int64_t
     cdef int64_t number = now // interval
     cdef Snapshot *slot = &ring[number % slots]
     cdef int64_t seen = fastgrey_stamp(&slot.stamp)
-    cdef int64_t taken = seen if seen >= 0 else -seen
+    # By way of a number without a sign: a damaged page may hold the one that has no opposite.
+    cdef int64_t taken = seen if seen >= 0 else <int64_t>(0 - <uint64_t>seen)
     cdef int i
     if taken // interval == number and (seen >= 0 or now - taken < SNAPSHOT_SECONDS):
         return

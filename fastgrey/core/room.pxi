@@ -30,6 +30,9 @@ cdef int free_pages(MDB_txn *txn, size_t *pages) noexcept nogil:
         return rc
     rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)
     while rc == 0:
+        if value.mv_size < sizeof(size_t):
+            rc = MDB_CORRUPTED
+            break
         memcpy(&n, value.mv_data, sizeof(size_t))
         pages[0] += n
         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)

@@ -85,7 +85,8 @@ cdef int rules_scan(const Policy *p, const Request *q, Envelope *e, Subjects *u)
     cdef uint32_t lists = p.head.lists
     cdef size_t n = q.name.size, i
     memset(u.found, 0, sizeof(u.found))
-    u.text[OF_CLIENT] = span(NULL, 0)
+    # A damaged policy may have patterns of subjects that its lists do not name.
+    memset(u.text, 0, sizeof(u.text))
     if lists & LISTS_OF_CLIENTS:
         take_networks(p, &e.client, u.found[OF_CLIENT])
         if n and q.name.data[n - 1] == c".":
@@ -127,7 +128,7 @@ cdef int rules_match(StoreState *s, const Policy *p, const Subjects *u, int acti
         if pattern.action != action or pattern.subject >= SUBJECTS:
             continue
         text = u.text[pattern.subject]
-        # Without a trusted name the client has no text.
+        # Without a trusted name the client has none.
         if text.data == NULL:
             continue
         if not pattern.is_regex:
