@@ -8,6 +8,7 @@ from time import perf_counter
 from libc.stdlib cimport malloc, qsort
 
 include "fastgrey/core/core.pxi"
+include "fastgrey/core/view.pxi"
 
 cdef enum:
     # A group is an organisation: one client, one sender domain, so many known triplets.

@@ -1,6 +1,7 @@
 # The client: two bytes for the prefix lengths, its address up to a NUL, its name.
 
 cdef extern from "arpa/inet.h" nogil:
+    int AF_INET
     const char *inet_ntop(int family, const void *address, char *text, unsigned int size)
 
 

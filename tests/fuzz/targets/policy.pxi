@@ -42,6 +42,22 @@ cdef void texts_hold(const Policy *p) noexcept nogil:
         require(text.data[text.size] == 0, b"a NUL follows the text of a pattern")
 
 
+cdef void fit_sums(const Policy *p) noexcept nogil:
+    """Give entries and patterns the checksums that they should have, so that what is damaged is looked at."""
+    cdef PolicyEntry *entry
+    cdef PolicyPattern *pattern
+    cdef Span text
+    cdef uint32_t i
+    for i in range(p.head.entries):
+        entry = <PolicyEntry *>&p.entries[i]
+        text = policy_text(p, entry.text, entry.size)
+        entry.sum = entry_sum(entry_hash(entry.kind, text.data, text.size), <const void *>entry.rule)
+    for i in range(p.head.patterns):
+        pattern = <PolicyPattern *>&p.patterns[i]
+        pattern.sum = pattern_sum(pattern, policy_text(p, pattern.text, pattern.size),
+                                  policy_text(p, pattern.literal, pattern.literal_size))
+
+
 cdef void fuzz_policy(Input *i) noexcept nogil:
     cdef unsigned char how = take_byte(i)
     cdef StoreState *s = <StoreState *>own(sizeof(StoreState))
@@ -71,12 +87,15 @@ cdef void fuzz_policy(Input *i) noexcept nogil:
     value.mv_size = record.size
     if policy_view(&p, &value) != 0 or normalise(&q, &s.head, e) != NO_FAULT:
         return
+    if how & HOW_FITTING:
+        fit_sums(&p)
     texts_hold(&p)
     if rules_scan(&p, &q, e, u) != NO_FAULT or not is_tame(&p):
         return
     for action in range(RULE_ACTIONS):
         fault = rules_match(s, &p, u, action, v, &rule)
-        require(fault == NO_FAULT or fault == RULE_FAILED, b"a rule matches, or not, or cannot be tried")
+        require(fault == NO_FAULT or fault == RULE_FAILED or fault == DAMAGED,
+                b"a rule matches, or not, or cannot be tried, or is damaged")
         rule_place(&p, rule, place)
         require(strlen(place) < PLACE_SIZE, b"the place of a rule fits")
     regexes_forget(&s.regexes)

@@ -11,7 +11,7 @@ cdef extern from "unistd.h" nogil:
     int unlink(const char *name)
     int ftruncate(int fd, long size)
     ssize_t pwrite(int fd, const void *data, size_t size, long offset)
-    int O_CREAT, O_TRUNC, O_WRONLY
+    int O_TRUNC, O_WRONLY
     int close_range(unsigned int first, unsigned int last, int flags)
 
 cdef extern from "lmdb_guard.h" nogil:
