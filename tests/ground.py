@@ -14,7 +14,7 @@ from fastgrey import directory, policy, settings
 # Of client, sender and recipient.
 SENDERS = {
     "known": ("10.0.7.1", "a@x.example", "bh7@example.net"),
-    # Known, and due for a refresh.
+    # Known, due for a refresh, and its first attempt so long ago that it does not count any more.
     "due": ("10.1.7.1", "a@due.example", "b@example.net"),
     "stranger": ("198.51.100.9", "a@new.example", "b@example.net"),
     # Came once, and may pass.
@@ -50,7 +50,7 @@ def make(path, on_error="defer", records=60):
         others = [(f"10.0.{number}.1", "a@x.example", f"b{'abcdefghij'[number % 10]}{number}@example.net")
                   for number in range(records)]
         for (client, sender, recipient), when in [(other, now) for other in others] + [
-                (SENDERS["known"], now), (SENDERS["due"], now - 2 * 86_400)]:
+                (SENDERS["known"], now), (SENDERS["due"], now - 3 * 86_400)]:
             for _ in range(2):
                 store.check(client=client, sender=sender, recipient=recipient, now=when)
         client, sender, recipient = SENDERS["waiting"]

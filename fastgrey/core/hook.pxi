@@ -133,9 +133,12 @@ cdef public int main(int argc, char **argv) noexcept nogil:
     hook.store.regex_bound = REGEX_MICROSECONDS
     q.name_trusted = -1
     # Through the kernel's shared page it would be quicker, but for the faults of mapping that page for one call.
-    syscall(SYS_clock_gettime, CLOCK_REALTIME, &clock)
-    q.clock = clock.tv_sec
-    q.now = q.clock
+    if syscall(SYS_clock_gettime, CLOCK_REALTIME, &clock) == 0:
+        q.clock = clock.tv_sec
+        q.now = q.clock
+    else:
+        # At 0, the year 1970, whoever is promoted would be forgotten at once.
+        q.now = -1
     path = read_environment(q)
     if hook.caller.hook == SPP and (q.relay or variable_is(b"SMTPRCPTHOSTSOK", b"0")):
         _exit(EXIT_ACCEPT)

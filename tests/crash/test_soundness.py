@@ -172,7 +172,7 @@ def test_the_sum_is_that_of_the_documented_messages(generation):
 @pytest.mark.parametrize(("offset", "data", "problem"), [
     (48, struct.pack("=Q", 7), "the policy is number 1 with 300 rules, and the head says 7 with 300"),
     (56, struct.pack("=Q", 3), "the policy is number 1 with 300 rules, and the head says 1 with 3"),
-    (264 + 8, struct.pack("=q", -1), "the head has retry_window -1, which cannot be"),
+    (264 + 8, struct.pack("=q", 1 << 41), f"the head has retry_window {1 << 41}, which cannot be"),
 ])
 def test_a_head_that_cannot_be(generation, offset, data, problem):
     heads.overwrite(generation, offset, data)
