@@ -166,9 +166,8 @@ def blocked(extent: Extent, results: Results, place: Path) -> None:
     store = place / "store"
     fill(store, extent.known)
     nothing_else = {"delay": 0, "allow_client_after": 0, "allow_domain_after": 0, "pool_hops": 0}
-    settings = fastgrey.settings.defaults() | nothing_else
     with fastgrey.open(store) as opened:
-        opened.configure(list(settings.values()))
+        opened.configure(list((fastgrey.settings.by_name(opened.head()["settings"]) | nothing_else).values()))
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         alone = pool.apply(promote, (store, extent.promotions, PAUSE))

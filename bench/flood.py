@@ -52,7 +52,7 @@ class Extent(NamedTuple):
 
 
 EXTENTS = {
-    "smoke": Extent(2, 5, 1 << 20, 12_000, 1_000),
+    "smoke": Extent(2, 5, 4 << 20, 48_000, 1_000),
     "quick": Extent(3, 20, 16 << 20, 100_000, 20_000),
     "full": Extent(15, 200, 64 << 20, 10_000_000, 500_000),
 }
