@@ -1,6 +1,7 @@
 # make demo   the main job, shown            make test   all tests
 # make build  .venv with fastgrey and qmail-checkenv
 # make bench  all benchmarks, two minutes; PROFILE=full for the record, MODULES='hook rules' some of them
+# make bench-packages  what it also measures beside: postgrey and others
 # make bench-report  docs/benchmarks.md and its plots, from docs/benchmarks.json
 # make clean  all of the above undone
 # make torture EFFORT=20   the tests that try at random, kill and fuzz, twenty times as long; ONLY=kill some of them
@@ -14,10 +15,13 @@ VENV = .venv
 PACKAGES = gcc libc6-dev binutils pkg-config liblmdb-dev libxxhash-dev python3-dev python3-venv
 # Debian has two of tcpserver, which exclude each other; a mail server keeps the one it has.
 TEST_PACKAGES = daemontools groff man-db mandoc patch runit s6 strace swaks systemd $(if $(shell command -v tcpserver),,ucspi-tcp-ipv6)
+# For the fuzzers, and for benchmarks beside others.
+TORTURE_PACKAGES = clang libclang-rt-dev llvm
+BENCH_PACKAGES = postgrey gross sqlgrey libdbd-sqlite3-perl greylistd
 SOURCES = pyproject.toml setup.py $(shell find fastgrey -name '*.py' -o -name '*.pyx' -o -name '*.px[di]' -o -name '*.ld')
 PIP = $(VENV)/bin/pip --disable-pip-version-check install --quiet
 
-.PHONY: build demo test torture bench bench-report pages packages test-packages clean
+.PHONY: build demo test torture bench bench-report pages packages test-packages torture-packages bench-packages clean
 
 build: $(VENV)/built
 
@@ -33,7 +37,7 @@ $(error EFFORT is '$(EFFORT)'; it is a whole number from 1 on, as in: make tortu
 endif
 endif
 
-torture: build test-packages $(VENV)/test-tools
+torture: build test-packages torture-packages $(VENV)/test-tools
 	rm -f build/tried.jsonl && mkdir -p build
 	FASTGREY_EFFORT=$(EFFORT) FASTGREY_TRIED=$(CURDIR)/build/tried.jsonl \
 		$(VENV)/bin/python -m pytest -m torture $(if $(ONLY),-k '$(ONLY)') $(PYTEST_ARGS)
@@ -67,6 +71,14 @@ packages:
 
 test-packages:
 	$(call install_missing,$(TEST_PACKAGES))
+
+torture-packages:
+	$(call install_missing,$(TORTURE_PACKAGES))
+
+# Without starting their services.
+bench-packages: export RUNLEVEL = 1
+bench-packages:
+	$(call install_missing,$(BENCH_PACKAGES))
 
 $(VENV)/bin/pip: | packages
 	$(PYTHON) -m venv $(VENV)
