@@ -151,7 +151,7 @@ def test_what_strangers_left_is_of_another_boot(tracing, tmp_path):
     client, sender, recipient = scenarios.WAITING
 
     def run(*command):
-        traced = [tool("strace"), "-f", "-A", "-o", log, "-e", "trace=open,openat", *command]
+        traced = [tool("strace"), "-f", "-y", "-A", "-o", log, "-e", "trace=open,openat", *command]
         environment = {"PATH": os.environ["PATH"], "FASTGREY_STORE": str(place.store), "TCPREMOTEIP": client}
         done = subprocess.run(["unshare", "-m", "sh", "-c", IN_ANOTHER_BOOT, "sh", boot, *traced], env=environment,
                               capture_output=True, text=True, timeout=120)
