@@ -137,9 +137,12 @@ class _Log:
         assert name not in UNKNOWN, f"{name} of {below}"
         getattr(self, f"on_{name}")(process, arguments, texts, int(result, 0), paths)
 
+    def absolute(self, path):
+        return os.path.normpath(os.path.join(self.root, os.fsdecode(path)))
+
     def below(self, path):
         """The path below the root, None outside it."""
-        path = os.path.normpath(os.path.join(self.root, os.fsdecode(path)))
+        path = self.absolute(path)
         assert not self.leads(path), f"by way of {path}: only opening may go there"
         return os.path.relpath(path, self.root) if f"{path}/".startswith(f"{self.root}/") else None
 
@@ -153,10 +156,10 @@ class _Log:
         if name in ("symlink", "symlinkat"):
             link = os.path.join(*places[:1], texts[1])
             if _OPEN_FILES.match(os.fsdecode(texts[0])):
-                self.links.add(os.fsdecode(link))
+                self.links.add(self.absolute(link))
             return [self.below(link)]
         if name == "truncate":
-            assert os.fsdecode(texts[0]) not in self.links, f"{name} of {texts[0]}"
+            assert self.absolute(texts[0]) not in self.links, f"truncate of {texts[0]}: only opening may go there"
         if name in ("rename", "link", "unlink", "mkdir", "rmdir", "truncate"):
             return [self.below(text) for text in texts]
         if name.endswith("at") or name == "renameat2":
