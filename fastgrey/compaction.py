@@ -365,7 +365,9 @@ def _in_force(root: Path) -> str:
 def _leftovers(root: Path, current: int) -> list[Path]:
     """What a killed compaction left, generations before the one to go back to, and pending of earlier boots."""
     keep = f"pending.{directory.boot_id()}"
-    return [*directory.leftovers(root, current), *(path for path in root.glob("pending.*") if path.name != keep)]
+    # Here too a name that goes stands before what it was.
+    former = sorted((path for path in root.glob("pending.*") if path.name != keep), reverse=True)
+    return [*directory.leftovers(root, current), *former]
 
 
 def _remove(paths: list[Path]) -> None:

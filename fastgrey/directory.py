@@ -165,9 +165,9 @@ def generations(root: Path) -> list[int]:
 
 def leftovers(root: Path, current: int) -> list[Path]:
     """Generations that nobody needs: unfinished ones after the one in force, all but one before it, and those that were
-    not removed to the end."""
+    not removed to the end. These come first: a power cut may leave one under both names, and one remove() takes both."""
     numbers = [n for n in generations(root) if n > current or n < current - 1]
-    return [*(root / generation_name(n) for n in numbers), *sorted(root.glob(f"passed.*{GONE}"))]
+    return [*sorted(root.glob(f"passed.*{GONE}")), *(root / generation_name(n) for n in numbers)]
 
 
 def current_number(root: Path) -> int:

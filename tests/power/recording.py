@@ -4,6 +4,10 @@ write.
 Nothing is put into the process that is looked at, so a static executable, Python and whatever they start are recorded
 in the same way. What a process stores through a shared map makes no call: which files are mapped for writing is
 recorded, and what they hold when the command has ended is taken for what was stored (MAPPED).
+
+A file may be opened by way of links that lead through /proc/self/fd, as the extension opens its tables. What was opened
+is what the kernel calls the descriptor then, whatever the name was. Only opening may go that way: what else does has no
+model.
 """
 
 import os
@@ -22,12 +26,17 @@ LONGEST = 8 << 20
 # Files that the store maps for writing: counters, hits of rules, LMDB's lock files.
 MAPPED = re.compile(r"(^|/)(stats|hits\.\d+|lock\.mdb)$")
 
-_LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (0x[0-9a-f]+|-?\d+)")
+# What a descriptor that a call returns stands for is behind its number.
+_LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (0x[0-9a-f]+|-?\d+)(?:<((?:\\x[0-9a-f]{2})*)>)?")
 _BEGUN = re.compile(r"(\d+) +(\w+)\((.*) <unfinished \.\.\.>$")
 _RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)$")
 _ENDED = re.compile(r"(\d+) +\+\+\+ exited with (\d+) \+\+\+")
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _DESCRIPTOR = re.compile(r"(-?\d+|AT_FDCWD)<((?:\\x[0-9a-f]{2})*)>")
+# Calls that open what they name.
+OPENING = ("open", "openat", "openat2", "creat")
+# Where a name leads to what a process has open.
+_OPEN_FILES = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/fd(/|$)")
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,8 @@ class _Log:
         self.begun = {}
         self.words = {}
         self.maps = {}
+        # Links elsewhere that lead to what a process has open.
+        self.links = set()
 
     def events(self, text):
         for line in text.splitlines():
@@ -110,7 +121,7 @@ class _Log:
                     self.call(*match.groups())
         return self.found
 
-    def call(self, process, name, arguments, result):
+    def call(self, process, name, arguments, result, opened):
         texts = [_bytes(text) for text in _TEXT.findall(arguments)]
         if name == "execve":
             self.words[process] = tuple(text.decode() for text in texts[1:])
@@ -119,27 +130,38 @@ class _Log:
             if path := self.maps.get(int(arguments.split(",")[0], 0)):
                 self.add("flush", path)
             return
-        paths = self.paths(name, arguments, texts)
+        paths = [self.below(_bytes(opened))] if name in OPENING else self.paths(name, arguments, texts)
         below = [path for path in paths if path is not None]
         if not below:
             return
         assert name not in UNKNOWN, f"{name} of {below}"
         getattr(self, f"on_{name}")(process, arguments, texts, int(result, 0), paths)
 
+    def absolute(self, path):
+        return os.path.normpath(os.path.join(self.root, os.fsdecode(path)))
+
     def below(self, path):
         """The path below the root, None outside it."""
-        path = os.path.normpath(os.path.join(self.root, os.fsdecode(path)))
+        path = self.absolute(path)
+        assert not self.leads(path), f"by way of {path}: only opening may go there"
         return os.path.relpath(path, self.root) if f"{path}/".startswith(f"{self.root}/") else None
+
+    def leads(self, path):
+        """Does the name lead through what a process has open? A link itself does not."""
+        return _OPEN_FILES.match(path) or any(path.startswith(f"{link}/") for link in self.links)
 
     def paths(self, name, arguments, texts):
         """Of the call: by its descriptors where it has one, else by names, which may be relative to one."""
         places = [_bytes(path) for _, path in _DESCRIPTOR.findall(arguments)]
-        if name == "symlink":
-            return [self.below(texts[1])]
-        if name in ("rename", "link", "unlink", "mkdir", "rmdir", "open", "truncate", "creat"):
+        if name in ("symlink", "symlinkat"):
+            link = os.path.join(*places[:1], texts[1])
+            if _OPEN_FILES.match(os.fsdecode(texts[0])):
+                self.links.add(self.absolute(link))
+            return [self.below(link)]
+        if name == "truncate":
+            assert self.absolute(texts[0]) not in self.links, f"truncate of {texts[0]}: only opening may go there"
+        if name in ("rename", "link", "unlink", "mkdir", "rmdir", "truncate"):
             return [self.below(text) for text in texts]
-        if name in ("symlinkat",):
-            return [self.below(os.path.join(places[0], texts[1]))]
         if name.endswith("at") or name == "renameat2":
             return [self.below(os.path.join(place, text)) for place, text in zip(places, texts, strict=False)]
         return [self.below(place) for place in places if place.startswith(b"/")]
@@ -156,6 +178,7 @@ class _Log:
 
     def opened(self, process, arguments, texts, result, paths):
         flags = arguments.rpartition('"')[2].split(",")[1].strip().split("|")
+        assert "O_TMPFILE" not in flags, f"a file without a name in {paths[0]}"
         if "O_CREAT" in flags:
             self.add("make", paths[0])
         if "O_TRUNC" in flags:
