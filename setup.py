@@ -190,9 +190,10 @@ class BuildNative(Command):
         ordered = [*link_command, f"-Wl,-T,{ORDER}"]
         self.announce(" ".join(ordered), level=2)
         if subprocess.run(ordered, stderr=subprocess.DEVNULL).returncode != 0:
-            self._run("linked", link_command, "the linker's words are above; GNU ld, lld and mold are known to link it: "
-                      "LDFLAGS=-fuse-ld=bfd")
-            print("fastgrey: this linker does not take fastgrey/order.ld; a check takes some page faults more", flush=True)
+            self._run("linked", link_command, "the linker's words are above; GNU ld, lld and mold are known to link "
+                      "it: LDFLAGS=-fuse-ld=bfd")
+            print("fastgrey: this linker does not take fastgrey/order.ld; a check takes some page faults more",
+                  flush=True)
         self._refuse_python(work / EXECUTABLE)
         subprocess.run(["strip", "-o", str(target), str(work / EXECUTABLE)], check=True)
         target.chmod(0o755)

@@ -89,8 +89,8 @@ def test_build_refuses_a_core_that_is_not_pure(sources, tmp_path):
 def compiler(tmp_path, monkeypatch, refused):
     """A compiler that does not take what has this in it."""
     script = tmp_path / "compiler"
-    script.write_text(f'#!/bin/sh\nfor word; do case $word in *{refused}*) echo "cannot: $word" >&2; exit 1;; esac; done\n'
-                      'exec cc "$@"\n')
+    script.write_text(f'#!/bin/sh\nfor word; do case $word in *{refused}*) echo "cannot: $word" >&2; exit 1;; esac\n'
+                      'done\nexec cc "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv("CC", str(script))
 
@@ -104,7 +104,8 @@ def test_links_where_the_linker_takes_no_order(sources, tmp_path, monkeypatch):
     assert output(tmp_path / "qmail-checkenv", "--version") == output(HOOK, "--version")
 
 
-@pytest.mark.parametrize(("refused", "what"), [("static", "could not be linked"), ("checkenv.c", "could not be compiled")])
+@pytest.mark.parametrize(("refused", "what"), [("static", "could not be linked"),
+                                               ("checkenv.c", "could not be compiled")])
 def test_build_that_fails_says_so_last(sources, tmp_path, monkeypatch, refused, what):
     compiler(tmp_path, monkeypatch, refused)
     build = link(sources, tmp_path)

@@ -103,7 +103,8 @@ def test_what_a_killed_command_left_goes(make_store, rooms):
         fcntl.lockf(lock, fcntl.LOCK_EX)
         process = there.start("stats", "--store", str(path))
         deadline = time.monotonic() + 60
-        while not (left := [view for view in there.views("/dev/shm") if view not in others and len(list(view.iterdir())) == 2]):
+        while not (left := [view for view in there.views("/dev/shm")
+                            if view not in others and len(list(view.iterdir())) == 2]):
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.01)
