@@ -180,18 +180,28 @@ class BuildNative(Command):
             # What is written at start only is then for reading only (docs/security.md). Otherwise few segments: each is
             # a map to make and to tear down (docs/design.md).
             "-Wl,-z,relro,-z,now,-z,noexecstack,-z,noseparate-code",
-            # What a check touches lies side by side: 27 page faults a known sender instead of 36.
-            f"-Wl,-T,{ORDER}",
             # No file is opened through a link, by LMDB either (core/straight.pxi).
-            "-Wl,--wrap=open",
+            "-Wl,--wrap=open,--wrap=open64",
             str(work / "checkenv.o"), str(LMDB.archive), "-lpthread", "-o", str(work / EXECUTABLE),
         ]
-        for command in (compile_command, link_command):
-            self.announce(" ".join(command), level=2)
-            subprocess.run(command, check=True)
+        self._run("compiled", compile_command, "the compiler's words are above")
+        # What a check touches lies side by side: 27 page faults a known sender instead of 36. Not every linker knows
+        # such a script, and it is worth no more than that.
+        ordered = [*link_command, f"-Wl,-T,{ORDER}"]
+        self.announce(" ".join(ordered), level=2)
+        if subprocess.run(ordered, stderr=subprocess.DEVNULL).returncode != 0:
+            self._run("linked", link_command, "the linker's words are above; GNU ld, lld and mold are known to link "
+                      "it: LDFLAGS=-fuse-ld=bfd")
+            print("fastgrey: this linker does not take fastgrey/order.ld; a check takes some page faults more",
+                  flush=True)
         self._refuse_python(work / EXECUTABLE)
         subprocess.run(["strip", "-o", str(target), str(work / EXECUTABLE)], check=True)
         target.chmod(0o755)
+
+    def _run(self, what, command, remedy):
+        self.announce(" ".join(command), level=2)
+        if subprocess.run(command).returncode != 0:
+            raise SystemExit(f"fastgrey: {EXECUTABLE} could not be {what}; {remedy}")
 
     @staticmethod
     def _refuse_python(executable):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import _core, directory, last_run, leap, maintenance, soundness
+from . import _core, directory, last_run, leap, maintenance, soundness, views
 from ._core import Copy, Store
 from .errors import CompactionError, FastgreyError, StoreError, VerificationError
 from .last_run import LastRun
@@ -189,6 +189,7 @@ def _run(path: str, order: _Order) -> Summary | Declined:
         succeeded = before.succeeded if before else None
         last_run.write(root, LastRun("running", began, succeeded=succeeded))
         result, why = "failed", "interrupted"
+        views.remove_old()
         try:
             done = _decide(root, store, order)
             if isinstance(done, Declined):

@@ -34,6 +34,13 @@ cdef list settings_list(const Head *head):
     return [(<const int64_t *>&head.settings)[i] for i in range(SETTINGS)]
 
 
+cdef str opening_text(int rc):
+    """What went wrong with an environment, as a person would say it."""
+    if rc == VIEW_FAILED:
+        return f"{fault_text(NO_VIEW).decode()}; {fault_remedy(NO_VIEW).decode()}"
+    return mdb_strerror(rc).decode()
+
+
 cdef str cause_text(StoreState *s, int fault, int error):
     cdef char line[LINE_SIZE]
     cdef Text t = text_begin(line, LINE_SIZE)

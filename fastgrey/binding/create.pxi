@@ -22,7 +22,7 @@ def create_generation(path: str, number: int, secret: bytes, made: int, settings
     rc = generation_create(&state, name, &head)
     environment_close(&state.passed)
     if rc != 0:
-        raise StoreError(f"cannot make {path}: {mdb_strerror(rc).decode()}")
+        raise StoreError(f"cannot make {path}: {opening_text(rc)}")
 
 
 cdef int generation_create(StoreState *s, const char *path, Head *head) noexcept nogil:

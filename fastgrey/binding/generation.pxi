@@ -77,7 +77,7 @@ cdef class Generation:
 
     cdef int _check(self, int rc) except -1:
         if rc != 0:
-            raise StoreError(f"cannot read {self.path}: {mdb_strerror(rc).decode()}")
+            raise StoreError(f"cannot read {self.path}: {opening_text(rc)}")
         return 0
 
     def copy(self, int descriptor) -> None:

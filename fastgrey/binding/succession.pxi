@@ -44,7 +44,7 @@ def locked(path: str, work) -> None:
         rc = environment_write(&e, &txn)
     if rc != 0:
         environment_close(&e)
-        raise StoreError(f"cannot lock {path}: {mdb_strerror(rc).decode()}")
+        raise StoreError(f"cannot lock {path}: {opening_text(rc)}")
     try:
         work()
     finally:
@@ -110,7 +110,7 @@ def adopt(path: str, uint64_t number, uint64_t policy) -> None:
             break
     if rc == 0 and fault == NO_FAULT and again:
         rc = MDB_MAP_FULL
-    text = cause_text(s, fault, s.error) if fault != NO_FAULT else mdb_strerror(rc).decode()
+    text = cause_text(s, fault, s.error) if fault != NO_FAULT else opening_text(rc)
     environment_close(&s.passed)
     if rc != 0 or fault != NO_FAULT:
         raise StoreError(f"cannot write {path}: {text}")

@@ -1,5 +1,10 @@
 # One LMDB environment and its traps: reader slots, resized maps, full maps, cut files.
 
+cdef enum:
+    # What opening gives beside an errno or a code of LMDB, whose own are below -30700 (view.pxi).
+    VIEW_FAILED = -30000
+
+
 cdef struct Environment:
     MDB_env *env
     # Kept between checks: renewing it costs no slot and no lock.

@@ -1,7 +1,7 @@
 # The head of a generation: format version, secret, settings. One record, so that a reader sees all of it or none.
 
 cdef enum:
-    FORMAT_VERSION = 2
+    FORMAT_VERSION = 3
     BYTE_ORDER_MARK = 0x01020304
     SETTINGS = 16
     SETTINGS_SPARE = 15

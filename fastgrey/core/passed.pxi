@@ -28,12 +28,19 @@ cdef int passed_tables(StoreState *s) noexcept nogil:
 cdef int open_fault(int rc) noexcept nogil:
     if rc == ELOOP or rc == EMLINK:
         return MISLED
+    if rc == VIEW_FAILED:
+        return NO_VIEW
     if rc == MDB_VERSION_MISMATCH:
         return OTHER_VERSION
     # EBADF: LMDB tried to give an empty file its first pages through a descriptor for reading.
     if rc == MDB_INVALID or rc == MDB_NOTFOUND or rc == EBADF or rc == MDB_CORRUPTED or rc == MDB_PAGE_NOTFOUND:
         return NOT_A_STORE
     return TOO_MANY_READERS if rc == MDB_READERS_FULL else CANNOT_OPEN
+
+
+cdef int open_error(int rc) noexcept nogil:
+    """What there is to say beside that fault."""
+    return 0 if rc == VIEW_FAILED else rc
 
 
 cdef int read_fault(int rc) noexcept nogil:
@@ -86,7 +93,7 @@ cdef int passed_open(StoreState *s, bint writable) noexcept nogil:
     if rc == MDB_INVALID and of_other_machine(path):
         return fail(s, OTHER_MACHINE, 0)
     if rc != 0:
-        return fail(s, open_fault(rc), rc)
+        return fail(s, open_fault(rc), open_error(rc))
     return NO_FAULT
 
 

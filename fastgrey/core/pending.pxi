@@ -45,7 +45,7 @@ cdef int pending_open(StoreState *s, bint create) noexcept nogil:
         umask(mask)
         if rc == 0:
             rc = environment_open(&s.pending, path, MDB_NOSYNC, partitions_limit(s) + 2)
-    return NO_FAULT if rc == 0 else fail(s, open_fault(rc), rc)
+    return NO_FAULT if rc == 0 else fail(s, open_fault(rc), open_error(rc))
 
 
 cdef int sight(MDB_txn *txn, Partitions *parts, unsigned char *key, Sighting *out) noexcept nogil:

@@ -1,6 +1,6 @@
 # How the executable opens a table: by its name, as LMDB does, and without following a link.
 #
-# The linker sends every open() of the executable here (--wrap=open), LMDB's too, which itself follows links. It costs
+# The linker sends every open() of the executable here (--wrap=open, open64), LMDB's too, which itself follows links. It costs
 # no system call more. A directory of the store that is a link is followed: what a hook makes there is its user's anyway.
 
 cdef extern int straight_real "__real_open"(const char *path, int flags, mode_t mode) noexcept nogil
@@ -9,6 +9,11 @@ cdef extern int straight_real "__real_open"(const char *path, int flags, mode_t 
 cdef public int straight_open "__wrap_open"(const char *path, int flags, mode_t mode) noexcept nogil:
     """open(2), whose third argument need not be there, by the name itself and not by where a link leads."""
     return straight_real(path, flags | O_NOFOLLOW, mode)
+
+
+cdef public int straight_open_large "__wrap_open64"(const char *path, int flags, mode_t mode) noexcept nogil:
+    """The same, as a library calls it that was built for large files on a machine of 32 bits."""
+    return straight_real(path, flags | O_NOFOLLOW | O_LARGEFILE, mode)
 
 
 cdef int table_open(MDB_env *env, const char *path, unsigned int flags, mode_t mode) noexcept nogil:

@@ -48,6 +48,7 @@ cdef enum Fault:
     BAD_HOOK = 21
     NO_ENVELOPE = 22
     BAD_POSTGREY_USAGE = 23
+    NO_VIEW = 24
 
 # What went wrong beside a verdict that stands all the same.
 cdef enum Note:
@@ -173,6 +174,8 @@ cdef const char *fault_text(int fault) noexcept nogil:
         return b"wants as arguments SERVER, SENDER, RECIPIENT, CLIENT and, where there is one, NAME"
     elif fault == TOO_MANY_READERS:
         return b"too many processes read the store at once"
+    elif fault == NO_VIEW:
+        return b"cannot make a directory of two links in /dev/shm, /tmp or /var/tmp, by which a store is opened"
     return b"a file of the store is damaged or was cut short"
 
 
@@ -212,6 +215,8 @@ cdef const char *fault_remedy(int fault) noexcept nogil:
         return b"let the qmail-smtpd of s/qmail run it, as POSTGREY says"
     elif fault == TOO_MANY_READERS:
         return b"look for those that do not end: fuser -v STORE/*/lock.mdb; ask: fastgrey doctor"
+    elif fault == NO_VIEW:
+        return b"make room in one of them, and let this user write there"
     return b"ask: fastgrey doctor"
 
 

@@ -6,6 +6,7 @@
 
 cdef enum:
     VIEW_SIZE = 64
+    VIEW_PLACES = 3
 
 
 cdef struct View:
@@ -66,15 +67,41 @@ cdef int view_link(View *v, const char *name, int fd, const char *below) noexcep
     return 0 if symlink(target, link) == 0 else errno
 
 
+cdef const char *view_place(int number) noexcept nogil:
+    """Where a view may be made, in this order: memory first. fastgrey/views.py knows them, too."""
+    if number == 0:
+        return b"/dev/shm"
+    return b"/tmp" if number == 1 else b"/var/tmp"
+
+
+cdef void view_unmake(View *v) noexcept nogil:
+    cdef char link[VIEW_SIZE + 16]
+    if v.path[0]:
+        join(link, sizeof(link), v.path, b"data.mdb")
+        unlink(link)
+        join(link, sizeof(link), v.path, b"lock.mdb")
+        unlink(link)
+        rmdir(v.path)
+    v.path[0] = 0
+
+
 cdef int view_make(View *v) noexcept nogil:
-    """An empty directory for this process alone; where memory has a file system, there."""
-    strcpy(v.path, b"/dev/shm/fastgrey.XXXXXX")
-    if mkdtemp(v.path) == NULL:
-        strcpy(v.path, b"/tmp/fastgrey.XXXXXX")
+    """A directory for this process alone, with both names in it; VIEW_FAILED where no place has room for one."""
+    cdef int number, rc
+    for number in range(VIEW_PLACES):
+        join(v.path, sizeof(v.path), view_place(number), b"fastgrey.XXXXXX")
         if mkdtemp(v.path) == NULL:
             v.path[0] = 0
-            return errno
-    return 0
+            continue
+        rc = view_link(v, b"data.mdb", v.data, b"")
+        if rc == 0 and v.lock >= 0:
+            rc = view_link(v, b"lock.mdb", v.lock, b"")
+        elif rc == 0:
+            rc = view_link(v, b"lock.mdb", v.directory, b"/lock.mdb")
+        if rc == 0:
+            return 0
+        view_unmake(v)
+    return VIEW_FAILED
 
 
 cdef int view_fill(View *v, const char *path, unsigned int flags, mode_t mode) noexcept nogil:
@@ -92,23 +119,11 @@ cdef int view_fill(View *v, const char *path, unsigned int flags, mode_t mode) n
         if rc == EROFS and reads:
             # LMDB reads such a table without a lock, where it finds out by itself.
             rc = 0
-    if rc == 0:
-        rc = view_make(v)
-    if rc == 0:
-        rc = view_link(v, b"data.mdb", v.data, b"")
-    if rc == 0:
-        rc = view_link(v, b"lock.mdb", v.lock if v.lock >= 0 else v.directory, b"" if v.lock >= 0 else b"/lock.mdb")
-    return rc
+    return view_make(v) if rc == 0 else rc
 
 
 cdef void view_remove(View *v) noexcept nogil:
-    cdef char link[VIEW_SIZE + 16]
-    if v.path[0]:
-        join(link, sizeof(link), v.path, b"data.mdb")
-        unlink(link)
-        join(link, sizeof(link), v.path, b"lock.mdb")
-        unlink(link)
-        rmdir(v.path)
+    view_unmake(v)
     # Closing what was never opened does nothing.
     close(v.directory)
     close(v.data)

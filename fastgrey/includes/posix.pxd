@@ -5,7 +5,7 @@ cdef extern from "errno.h" nogil:
     int ENOENT, EACCES, EROFS, ENOMEM, EBADF, EINVAL, ENOTDIR, EISDIR, ENAMETOOLONG, EEXIST, EINTR, EAGAIN, ELOOP, EMLINK
 
 cdef extern from "fcntl.h" nogil:
-    int O_RDONLY, O_RDWR, O_CLOEXEC, O_ACCMODE, O_NOFOLLOW, O_NONBLOCK, O_CREAT, O_EXCL, O_PATH, AT_FDCWD
+    int O_RDONLY, O_RDWR, O_CLOEXEC, O_ACCMODE, O_NOFOLLOW, O_NONBLOCK, O_CREAT, O_EXCL, O_PATH, O_LARGEFILE, AT_FDCWD
     int F_GETFD, F_GETFL
     int open(const char *path, int flags, ...)
     int openat(int directory, const char *path, int flags, ...)

@@ -74,7 +74,7 @@ def test_nothing_wrong_with_a_new_store(run_fastgrey, make_store, doctor, run_ho
     examined = doctor()
     assert examined.status == 0
     for part in ("in this program", f"in {HOOK}", "qmail-checkenv: version", "/proc", "clock", "2770", "free on",
-                 "format 2", "2 records pending"):
+                 "format 3", "2 records pending"):
         assert any(part in finding.what for finding in examined.findings)
     text = run_fastgrey("doctor").stdout
     assert text.splitlines()[0] == f"good    {examined.findings[0].what}"

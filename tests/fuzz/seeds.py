@@ -33,7 +33,7 @@ VARIABLES = [b"TCPREMOTEIP=192.0.2.7", b"TCP6REMOTEIP=2001:db8::1", b"TCPREMOTEH
              b"RELAYCLIENT=", b"FASTGREY_STORE=/tmp/store", b"SENDER=a@example.org", b"RECIPIENT=b@example.net",
              b"SMTPMAILFROM=a@example.org", b"SMTPRCPTTO=b@example.net"]
 # A secret and the settings by default; the first is the delay.
-HEAD = struct.pack("=8sIIQQQqQQq192s32q", b"fastgrey", 2, 0x01020304, 7, 0, 0, 1700000000, 1, 3, 0, bytes(range(192)),
+HEAD = struct.pack("=8sIIQQQqQQq192s32q", b"fastgrey", 3, 0x01020304, 7, 0, 0, 1700000000, 1, 3, 0, bytes(range(192)),
                    300, 172800, 3110400, 86400, 24, 64, 5, 1, 3, 14400, 1, 0, 0, 0, 16 << 20, 3600, *[0] * 16)
 NOW = struct.pack("=q", 1700000000)
 

@@ -86,6 +86,58 @@ def test_build_refuses_a_core_that_is_not_pure(sources, tmp_path):
     assert not (tmp_path / "qmail-checkenv").exists()
 
 
+def compiler(tmp_path, monkeypatch, refused):
+    """A compiler that does not take what has this in it."""
+    script = tmp_path / "compiler"
+    script.write_text(f'#!/bin/sh\nfor word; do case $word in *{refused}*) echo "cannot: $word" >&2; exit 1;; esac\n'
+                      'done\nexec cc "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CC", str(script))
+
+
+def test_links_where_the_linker_takes_no_order(sources, tmp_path, monkeypatch):
+    """As gold and mold, which know no such script."""
+    compiler(tmp_path, monkeypatch, "order.ld")
+    build = link(sources, tmp_path)
+    assert build.returncode == 0, build.stderr
+    assert "order.ld; a check takes some page faults more" in build.stdout
+    assert output(tmp_path / "qmail-checkenv", "--version") == output(HOOK, "--version")
+
+
+@pytest.mark.parametrize(("refused", "what"), [("static", "could not be linked"),
+                                               ("checkenv.c", "could not be compiled")])
+def test_build_that_fails_says_so_last(sources, tmp_path, monkeypatch, refused, what):
+    compiler(tmp_path, monkeypatch, refused)
+    build = link(sources, tmp_path)
+    assert build.returncode != 0
+    assert what in build.stderr.splitlines()[-1]
+    assert "cannot: " in build.stderr
+    assert "Traceback" not in build.stderr
+
+
+def test_follows_no_link_by_way_of_open64(sources, make_store, tmp_path, monkeypatch):
+    """What LMDB calls where it was built for large files on a machine of 32 bits."""
+    library = Path(output("pkg-config", "--variable=libdir", "lmdb").strip())
+    include = Path(output("pkg-config", "--variable=includedir", "lmdb").strip())
+    for name in ("include", "lib"):
+        (tmp_path / "lmdb" / name).mkdir(parents=True)
+    shutil.copy(include / "lmdb.h", tmp_path / "lmdb" / "include")
+    (archive,) = [path for path in (library / "liblmdb.a", *library.glob("*/liblmdb.a")) if path.exists()][:1]
+    subprocess.run(["objcopy", "--redefine-sym", "open=open64", archive, tmp_path / "lmdb" / "lib" / "liblmdb.a"],
+                   check=True)
+    monkeypatch.setenv("FASTGREY_LMDB_PREFIX", str(tmp_path / "lmdb"))
+    build = link(sources, tmp_path)
+    assert build.returncode == 0, build.stderr
+    generation = make_store() / "passed.000001"
+    environment = {"FASTGREY_STORE": str(generation.parent), "TCPREMOTEIP": "192.0.2.1"}
+    command = [tmp_path / "qmail-checkenv", "a@example.org", "b@example.net"]
+    assert subprocess.run(command, env=environment).returncode == 111
+    (generation / "data.mdb").rename(generation / "elsewhere")
+    (generation / "data.mdb").symlink_to("elsewhere")
+    told = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "a link stands where" in told.stderr
+
+
 def test_wheel_carries_the_executable(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()

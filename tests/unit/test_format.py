@@ -36,7 +36,7 @@ def test_head(make_store, path):
     slots, checksum = head[11:-1], head[-1]
     assert HEAD.size == 520
     assert checksum == int(manifest.checksum(HEAD.pack(*head)[:-8])[16:], 16)
-    assert (magic, version, order, generation, superseded, noting) == (b"fastgrey", 2, 0x01020304, 1, 0, 0)
+    assert (magic, version, order, generation, superseded, noting) == (b"fastgrey", 3, 0x01020304, 1, 0, 0)
     assert policy == [0, 0, 0]
     assert before <= made <= time.time()
     assert len(set(secret)) > 50
