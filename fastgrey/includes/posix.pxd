@@ -39,9 +39,11 @@ cdef extern from "sys/stat.h" nogil:
     cdef struct stat_t "stat":
         mode_t st_mode
         unsigned long st_nlink
+        unsigned int st_uid
         unsigned int st_gid
         long st_size
     int fstat(int fd, stat_t *status)
+    int fstatat(int directory, const char *path, stat_t *status, int flags)
     bint S_ISFIFO(mode_t mode)
     bint S_ISREG(mode_t mode)
     bint S_ISDIR(mode_t mode)
