@@ -183,7 +183,7 @@ class BuildNative(Command):
             # What a check touches lies side by side: 27 page faults a known sender instead of 36.
             f"-Wl,-T,{ORDER}",
             # No file is opened through a link, by LMDB either (core/straight.pxi).
-            "-Wl,--wrap=open",
+            "-Wl,--wrap=open,--wrap=open64",
             str(work / "checkenv.o"), str(LMDB.archive), "-lpthread", "-o", str(work / EXECUTABLE),
         ]
         for command in (compile_command, link_command):

@@ -68,3 +68,11 @@ def test_backup_in_place_of_a_public_file(make_store, run_fastgrey, tmp_path):
         # Who had it open reads nothing of the secret.
         assert held.read() == b""
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
+
+
+def test_another_user_finds_no_store(shared_store, run_hook):
+    """Who is not of the group may run the hook: with his rights."""
+    before = modes(shared_store)
+    answer = run_hook(user=NOBODY - 1, group=NOBODY - 1, extra_groups=[])
+    assert answer.words == ["accept", "error"] and "Permission denied" in answer.line
+    assert modes(shared_store) == before
