@@ -169,8 +169,8 @@ def _answer(place: Place, path: Path, real: Path) -> Iterator[Finding]:
     if place.user is not None and os.geteuid() == 0:
         as_user = {"user": place.user.uid, "group": place.user.groups[0], "extra_groups": place.user.groups}
     try:
-        said = subprocess.run([path, "--version"], executable=real, capture_output=True, errors="replace", timeout=10, check=True,
-                              env={}, stdin=subprocess.DEVNULL, cwd="/", **as_user).stdout
+        said = subprocess.run([path, "--version"], executable=real, capture_output=True, errors="replace", timeout=10,
+                              check=True, env={}, stdin=subprocess.DEVNULL, cwd="/", **as_user).stdout
     except (OSError, subprocess.SubprocessError) as error:
         yield wrong(f"{path} does not run: {error}", _install(path))
         return
