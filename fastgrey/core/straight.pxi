@@ -1,8 +1,8 @@
 # How the executable opens a table: by its name, as LMDB does, and without following a link.
 #
 # The linker sends every open() of the executable here (--wrap), LMDB's too, which itself follows links; what was
-# compiled for large files, as the core is, calls it open64(). It costs no system call more. A directory of the store that
-# is a link is followed: what a hook makes there is its user's anyway.
+# compiled for large files, as the core is, calls it open64(). It costs no system call more. A directory of the store
+# that is a link is followed: what a hook makes there is its user's anyway.
 
 cdef extern int straight_real "__real_open"(const char *path, int flags, mode_t mode) noexcept nogil
 cdef extern int straight_real64 "__real_open64"(const char *path, int flags, mode_t mode) noexcept nogil
