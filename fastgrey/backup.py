@@ -7,11 +7,12 @@ hits of rules, and a manifest with checksums of all of it. docs/format.md has th
 import fcntl
 import os
 import shutil
+import stat
 import struct
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -310,7 +311,10 @@ def _saved(told: Manifest, size: int) -> Saved:
 @contextmanager
 def _exclusive(new: Path) -> Iterator[BinaryIO]:
     """The file that will be the backup, for this process alone, and gone where it does not become one. What a killed
-    backup left is written over."""
+    backup left is written over; what others made, or may have open, is no file for the secret of the store."""
+    with suppress(FileNotFoundError):
+        if _shared(new.lstat()):
+            new.unlink()
     descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(descriptor, "r+b") as file:
         try:
@@ -320,6 +324,9 @@ def _exclusive(new: Path) -> Iterator[BinaryIO]:
         if not _names(new, descriptor):
             # Between the opening and the lock another one ended: what is open is its result.
             raise BackupError(f"another backup to {new.with_suffix('')} has just ended; run it again if it is wanted")
+        if _shared(os.fstat(descriptor)):
+            raise BackupError(f"{new} was made by somebody else just now; name a file in a directory that nobody else "
+                              "may write to")
         try:
             # It holds the secret of the store: only for who made it, be the mask what it may.
             os.fchmod(descriptor, 0o600)
@@ -328,6 +335,12 @@ def _exclusive(new: Path) -> Iterator[BinaryIO]:
         except BaseException:
             new.unlink(missing_ok=True)
             raise
+
+
+def _shared(status: os.stat_result) -> bool:
+    """Whether a file may be read by others, now or by what they opened before."""
+    return stat.S_ISREG(status.st_mode) and (
+        status.st_uid != os.geteuid() or bool(status.st_mode & 0o077) or status.st_nlink > 1)
 
 
 def _names(path: Path, descriptor: int) -> bool:

@@ -3,10 +3,8 @@
 docs/format.md names every file. The order of the steps below is what makes a kill between any two of them harmless.
 """
 
-import errno
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +17,8 @@ from .errors import StoreError
 
 DEFAULT_STORE = "/var/lib/fastgrey"
 GENERATION = re.compile(r"passed\.([0-9]{6,})")
+# What the head of a generation can hold, and of the one after it.
+NUMBER_MAX = (1 << 64) - 2
 SECRET_SIZE = 192
 FILES = ("stats", "stats.new", "current", "current.new", "compaction.lock", "compaction.status",
          "compaction.status.new")
@@ -178,7 +178,7 @@ def current_number(root: Path) -> int:
     except OSError as error:
         raise StoreError(f"cannot read {link}: {error.strerror}; make a store with: fastgrey init") from None
     match = GENERATION.fullmatch(target)
-    if not match:
+    if not match or int(match[1]) > NUMBER_MAX:
         raise StoreError(f"{link} points to {target!r}, which is no generation; ask: fastgrey doctor")
     return int(match[1])
 
@@ -242,12 +242,7 @@ def remove(path: Path) -> None:
         if os.path.lexists(gone):
             remove(gone)
         os.replace(path, gone)
-    try:
-        # It does not follow links, be they put there under its hands.
-        shutil.rmtree(gone)
-    except RecursionError:
-        raise OSError(errno.ENAMETOOLONG, f"is nested too deep to be a directory of a store; {inside.SEE}",
-                      os.fspath(gone)) from None
+    inside.removed(gone)
 
 
 def boot_id() -> str:

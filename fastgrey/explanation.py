@@ -212,10 +212,17 @@ class _Teller:
         if self.verdict["reason"] == "error":
             return ["fastgrey doctor"]
         name = ["--name", self.name] if self.name and self.normalised["name_trusted"] else []
-        passing = ["fastgrey", "pass", self.client, self.sender, self.recipient, *name]
+        passing = _command("pass", [self.client, self.sender, self.recipient], name)
         domain = ["--from", self.normalised["domain"]] if self.normalised["domain"] else []
         span = times.span(min(900, self.settings["expect_max"])).replace(" ", "")
-        return [shlex.join(passing), shlex.join(["fastgrey", "expect", self.recipient, *domain, "--for", span])]
+        return [passing, _command("expect", [self.recipient], [*domain, "--for", span])]
+
+
+def _command(name: str, addresses: list[str], options: list[str]) -> str:
+    """A command to paste into a shell. Senders choose their address, and one that begins with a dash is no option."""
+    if any(address.startswith("-") for address in addresses):
+        return shlex.join(["fastgrey", name, *options, "--", *addresses])
+    return shlex.join(["fastgrey", name, *addresses, *options])
 
 
 def _shown(normalised: dict[str, Any]) -> dict[str, Any]:

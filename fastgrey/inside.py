@@ -16,6 +16,8 @@ from pathlib import Path
 # Directories of a store; every other directory is the store itself, or none of one.
 DIRECTORIES = ("passed.", "pending.", "damaged.")
 SEE = "see who made it, and remove it"
+# Directories one in the other that are removed. A store has one below it; each costs an open file.
+DEPTH = 32
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def opened(path: Path, flags: int) -> int:
         with told_by(path):
             descriptor = os.open(path.name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o660, dir_fd=place)
         try:
-            _own(path, os.fstat(descriptor), os.fstat(place))
+            _own(path, os.fstat(descriptor), _group(path.parent, os.fstat(place)))
         except BaseException:
             os.close(descriptor)
             raise
@@ -64,6 +66,31 @@ def made(path: Path) -> int:
                            dir_fd=place)
 
 
+def removed(path: Path) -> None:
+    """Remove a directory of a store and what is in it. OSError.
+
+    shutil.rmtree opens what was a directory a moment ago, through a link that took its place by then, or waits for a
+    pipe that did.
+    """
+    with folder(path.parent) as place, told_by(path):
+        _remove(path.name, place, DEPTH)
+
+
+def _remove(name: str, place: int, depth: int) -> None:
+    if not depth:
+        raise OSError(errno.ENAMETOOLONG, f"is nested too deep to be a directory of a store; {SEE}")
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+    try:
+        for entry in os.listdir(descriptor):
+            try:
+                os.unlink(entry, dir_fd=descriptor)
+            except IsADirectoryError:
+                _remove(entry, descriptor, depth - 1)
+    finally:
+        os.close(descriptor)
+    os.rmdir(name, dir_fd=place)
+
+
 @contextmanager
 def told_by(path: Path) -> Iterator[None]:
     """What goes wrong with a name in a directory that is open is told with the whole path."""
@@ -76,7 +103,15 @@ def told_by(path: Path) -> Iterator[None]:
         raise
 
 
-def _own(path: Path, status: os.stat_result, around: os.stat_result) -> None:
+def _group(folder: Path, status: os.stat_result) -> int:
+    """The group that a file in this directory has to have. Members of the store's group make directories, too, with any
+    group that they are in."""
+    if status.st_uid != 0 and folder.name.startswith(DIRECTORIES):
+        return folder.parent.stat().st_gid
+    return status.st_gid
+
+
+def _own(path: Path, status: os.stat_result, group: int) -> None:
     """The group tells what the number of names does not: a name may go between opening and looking, but nobody can give
     the store's group to a file that is not his."""
     if stat.S_ISDIR(status.st_mode):
@@ -85,9 +120,9 @@ def _own(path: Path, status: os.stat_result, around: os.stat_result) -> None:
         raise OSError(errno.EINVAL, f"is no regular file; {SEE}", os.fspath(path))
     if status.st_nlink > 1:
         raise OSError(errno.EMLINK, f"has another name beside this one; {SEE}", os.fspath(path))
-    if os.geteuid() == 0 and status.st_gid != around.st_gid:
-        raise PermissionError(errno.EACCES, f"has another group than its directory; {SEE}, or run: chgrp "
-                              f"{around.st_gid} {path}", os.fspath(path))
+    if os.geteuid() == 0 and status.st_gid != group:
+        raise PermissionError(errno.EACCES, f"has another group than the store; {SEE}, or run: chgrp "
+                              f"{group} {path}", os.fspath(path))
 
 
 def _linked(path: Path) -> OSError:

@@ -4,6 +4,7 @@ Applying checks everything first and then puts settings and rules in force in on
 policy or the new one, never half of each.
 """
 
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -25,6 +26,7 @@ PATTERN = struct.Struct("=IIHHBBBxII")
 RULE = struct.Struct("=IHBxII")
 FILE = struct.Struct("=II")
 HIT = struct.Struct("=Q")
+HITS = re.compile(r"hits\.([0-9]{1,19})")
 INLINE = "inline."
 # What reading a damaged record may raise.
 UNREADABLE = (ValueError, IndexError, OverflowError, struct.error)
@@ -252,7 +254,7 @@ def write_hits(root: Path, number: int, hits: Iterable[int]) -> None:
 def remove_hits_before(root: Path, number: int) -> None:
     """Only those of earlier policies: another process may be about to put the next one in force."""
     for path in root.glob("hits.*"):
-        if path.suffix[1:].isdigit() and int(path.suffix[1:]) < number:
+        if (match := HITS.fullmatch(path.name)) and int(match[1]) < number:
             with suppress(FileNotFoundError):
                 directory.remove(path)
 

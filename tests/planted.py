@@ -65,14 +65,14 @@ def put(path, kind, victim):
             os.chdir("d")
 
 
-def member(work):
-    """The process of a child that does this as an ordinary user in the store's group, and no other."""
+def member(work, *others):
+    """The process of a child that does this as an ordinary user in the store's group, and in these others."""
     child = os.fork()
     if not child:
         # No program of its own: the member may have no way to that of the checkout.
         status = 1
         try:
-            os.setgroups([])
+            os.setgroups(others)
             os.setresgid(GROUP, GROUP, GROUP)
             os.setresuid(NOBODY, NOBODY, NOBODY)
             work()

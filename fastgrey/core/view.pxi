@@ -54,6 +54,25 @@ cdef int view_pin(int directory, const stat_t *around, const char *name, bint cr
     return EACCES if status.st_gid != around.st_gid and geteuid() == 0 else 0
 
 
+cdef int view_own(const char *path, const stat_t *status) noexcept nogil:
+    """Whether the group of this directory may be asked for; an errno. Members make directories, too, with any group
+    that they are in: then it has to be that of the store, which is asked by name, for a directory can be moved."""
+    cdef char above[PATH_MAX_SIZE]
+    cdef stat_t around
+    cdef size_t n = strlen(path)
+    if geteuid() != 0 or status.st_uid == 0:
+        return 0
+    while n and path[n - 1] != c"/":
+        n -= 1
+    if n + 2 > sizeof(above):
+        return ENAMETOOLONG
+    memcpy(above, path, n)
+    strcpy(above + n, b".")
+    if fstatat(AT_FDCWD, above, &around, 0) != 0:
+        return errno
+    return EACCES if status.st_gid != around.st_gid else 0
+
+
 cdef int view_link(View *v, const char *name, int fd, const char *below) noexcept nogil:
     """A name in the view that leads to what is open as fd, or to a name below it."""
     cdef char target[VIEW_SIZE]
@@ -113,7 +132,9 @@ cdef int view_fill(View *v, const char *path, unsigned int flags, mode_t mode) n
         return errno
     if not S_ISDIR(status.st_mode):
         return ELOOP if S_ISLNK(status.st_mode) else ENOTDIR
-    rc = view_pin(v.directory, &status, b"data.mdb", not reads, mode, &v.data)
+    rc = view_own(path, &status)
+    if rc == 0:
+        rc = view_pin(v.directory, &status, b"data.mdb", not reads, mode, &v.data)
     if rc == 0:
         rc = view_pin(v.directory, &status, b"lock.mdb", True, mode, &v.lock)
         if rc == EROFS and reads:

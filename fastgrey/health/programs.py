@@ -43,11 +43,13 @@ def hook(place: Place) -> Iterator[Finding]:
     path = Path(os.path.abspath(name))
     mode = _installed(place, path)
     yield from _kind(path)
-    if safe := _not_writable(place, path, mode):
+    # What is looked at is what is run: a link on the way may be another's, who lets it lead elsewhere meanwhile.
+    real = Path(os.path.realpath(path))
+    if safe := _not_writable(place, path, real, mode):
         yield safe
         # Whoever can write it would be run with the rights of who asks.
         return
-    yield from _answer(place, path)
+    yield from _answer(place, path, real)
 
 
 def find_hook() -> str | None:
@@ -134,7 +136,7 @@ def _interpreted(path: Path) -> bool | None:
     return any(struct.unpack_from(f"{order}I", table, start)[0] == PT_INTERP for start in starts)
 
 
-def _not_writable(place: Place, path: Path, mode: int) -> Finding | None:
+def _not_writable(place: Place, path: Path, real: Path, mode: int) -> Finding | None:
     """A doubt where somebody may exchange it who should not, or may have: then it is not run."""
     safe = f"run: chown root {shlex.quote(str(path))} && chmod 755 {shlex.quote(str(path))}"
     if mode & stat.S_IWOTH:
@@ -143,15 +145,15 @@ def _not_writable(place: Place, path: Path, mode: int) -> Finding | None:
     if user is not None and user.uid != 0 and (
             path.stat().st_uid == user.uid or first_refused(user, [(path, os.W_OK)]) is None):
         return doubt(f"{user.name} may write to {path}, the hook that it runs, so it was not run", safe)
-    if user is None and os.geteuid() == 0 and (other := _not_roots(path)) is not None:
+    if user is None and os.geteuid() == 0 and (other := _not_roots(path, real)) is not None:
         return doubt(f"{other} can be changed by others than root, so {path} was not run as root",
                      "name the hook's user with --user: it is then run as that")
     return None
 
 
-def _not_roots(path: Path) -> Path | None:
+def _not_roots(path: Path, real: Path) -> Path | None:
     """The program, or the directory on the way to it, that others than root may write to or own."""
-    for place in [path, Path(os.path.realpath(path)), *(way for way, _ in reversed(ways_to(path)))]:
+    for place in [path, real, *path.parents, *real.parents]:
         status = place.stat()
         mode = status.st_mode
         shared = mode & stat.S_IWOTH or mode & stat.S_IWGRP and status.st_gid != 0
@@ -161,14 +163,14 @@ def _not_roots(path: Path) -> Path | None:
     return None
 
 
-def _answer(place: Place, path: Path) -> Iterator[Finding]:
+def _answer(place: Place, path: Path, real: Path) -> Iterator[Finding]:
     """What it says of itself, run as its user where that can be done."""
     as_user: dict[str, Any] = {}
     if place.user is not None and os.geteuid() == 0:
         as_user = {"user": place.user.uid, "group": place.user.groups[0], "extra_groups": place.user.groups}
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, errors="replace", timeout=10, check=True,
-                              env={}, stdin=subprocess.DEVNULL, cwd="/", **as_user).stdout
+        said = subprocess.run([path, "--version"], executable=real, capture_output=True, errors="replace", timeout=10,
+                              check=True, env={}, stdin=subprocess.DEVNULL, cwd="/", **as_user).stdout
     except (OSError, subprocess.SubprocessError) as error:
         yield wrong(f"{path} does not run: {error}", _install(path))
         return

@@ -5,7 +5,7 @@ cdef extern from "errno.h" nogil:
     int ENOENT, EACCES, EROFS, ENOMEM, EBADF, EINVAL, ENOTDIR, EISDIR, ENAMETOOLONG, EEXIST, EINTR, EAGAIN, ELOOP, EMLINK
 
 cdef extern from "fcntl.h" nogil:
-    int O_RDONLY, O_RDWR, O_CLOEXEC, O_ACCMODE, O_NOFOLLOW, O_NONBLOCK, O_CREAT, O_EXCL, O_PATH, O_LARGEFILE, AT_FDCWD
+    int O_RDONLY, O_RDWR, O_CLOEXEC, O_ACCMODE, O_NOFOLLOW, O_NONBLOCK, O_CREAT, O_EXCL, O_PATH, AT_FDCWD
     int F_GETFD, F_GETFL
     int open(const char *path, int flags, ...)
     int openat(int directory, const char *path, int flags, ...)
@@ -39,9 +39,11 @@ cdef extern from "sys/stat.h" nogil:
     cdef struct stat_t "stat":
         mode_t st_mode
         unsigned long st_nlink
+        unsigned int st_uid
         unsigned int st_gid
         long st_size
     int fstat(int fd, stat_t *status)
+    int fstatat(int directory, const char *path, stat_t *status, int flags)
     bint S_ISFIFO(mode_t mode)
     bint S_ISREG(mode_t mode)
     bint S_ISDIR(mode_t mode)

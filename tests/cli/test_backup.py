@@ -254,6 +254,7 @@ def test_group(store, file, run_fastgrey, tmp_path):
 
 def test_one_backup_to_a_file_at_a_time(store, file, run_fastgrey):
     with open(f"{file}.new", "w") as other:
+        os.chmod(f"{file}.new", 0o600)
         fcntl.flock(other, fcntl.LOCK_EX)
         assert f"another backup to {file} is running" in said(run_fastgrey("backup", str(file)))
     # What a killed one left is in nobody's way.

@@ -1,6 +1,7 @@
 """What qmail-checkenv is made of: static, native, without Python, and carried by wheel and source tree alike."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -15,11 +16,24 @@ from conftest import HOOK
 ROOT = Path(__file__).resolve().parents[2]
 
 
+needs_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="looks for instructions of x86_64")
+
 OLD_LMDB = "#define MDB_VERSION_MAJOR 0\n#define MDB_VERSION_MINOR 9\n#define MDB_VERSION_PATCH {}\n"
 
 
 def output(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def functions(file):
+    """Name and code, with what is called by its name, of each function in an object or executable."""
+    text = output("objdump", "-dr", "--no-show-raw-insn", str(file))
+    return re.findall(r"^[0-9a-f]+ <(\S+)>:\n((?:.+\n)*)", text, re.MULTILINE)
+
+
+def wanted(native):
+    """What the object of the core wants of others."""
+    return {line.split()[-1] for line in output("nm", "-u", str(native / "checkenv.o")).splitlines()}
 
 
 def test_is_static_elf():
@@ -43,16 +57,32 @@ def link(tree, target):
                           cwd=tree, capture_output=True, text=True)
 
 
-@pytest.fixture
-def sources(tmp_path):
-    """A copy of all that the build reads."""
-    copy = tmp_path / "source"
+def copy_of_sources(folder):
+    """All that the build reads."""
+    copy = folder / "source"
     shutil.copytree(ROOT / "fastgrey", copy / "fastgrey", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for name in ("docs/man", "contrib"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     return copy
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """A copy of all that the build reads."""
+    return copy_of_sources(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory):
+    """The directory with what a build leaves: the object of the core, and the executable with its names."""
+    folder = tmp_path_factory.mktemp("native")
+    sources = copy_of_sources(folder)
+    build = link(sources, folder)
+    assert build.returncode == 0, build.stderr
+    (linked,) = sources.glob("build/**/native/qmail-checkenv")
+    return linked.parent
 
 
 @pytest.fixture
@@ -64,13 +94,42 @@ def wheel(sources, tmp_path):
     return made
 
 
-def test_link_has_no_python_symbol(sources, tmp_path):
-    build = link(sources, tmp_path)
-    assert build.returncode == 0, build.stderr
-    (linked,) = sources.glob("build/**/native/qmail-checkenv")
-    names = [line.split()[-1] for line in output("nm", str(linked)).splitlines()]
+def test_link_has_no_python_symbol(native):
+    names = [line.split()[-1] for line in output("nm", str(native / "qmail-checkenv")).splitlines()]
     assert "main" in names
     assert [name for name in names if name.startswith(("Py", "_Py", "__pyx_mstate", "__pyx_pymod"))] == []
+
+
+def test_the_core_has_a_guard_on_its_stack(native):
+    """What decide() is made of has it, and is in the executable; that LMDB has it, too, is no help to the core."""
+    assert "__stack_chk_fail" in wanted(native)
+    guarded = {name for name, code in functions(native / "qmail-checkenv") if "__stack_chk_fail" in code}
+    assert len([name for name in guarded if name.startswith("__pyx_f_")]) >= 10, guarded
+
+
+def test_the_core_calls_checked_functions(native):
+    """_FORTIFY_SOURCE: where the compiler knows the size of a buffer and not that of what is copied there."""
+    assert {"__memcpy_chk", "__read_chk"} & wanted(native), wanted(native)
+
+
+@needs_x86
+def test_the_core_touches_each_page_of_its_stack(native):
+    """-fstack-clash-protection: a frame larger than a page is entered page by page (orq $0, (%rsp))."""
+    steps = [name for name, code in functions(native / "checkenv.o") if re.search(r"\borq +\$0x0,\(%rsp\)", code)]
+    assert steps
+
+
+@needs_x86
+def test_jumps_of_the_core_land_where_they_may(native):
+    """-fcf-protection."""
+    assert re.search(r"x86 feature:.*IBT.*SHSTK", output("readelf", "-nW", str(native / "checkenv.o")))
+
+
+def test_the_executable_opens_nothing_through_a_link(native):
+    """--wrap: LMDB's calls, too, go to the core, and nobody but the core's own function makes them."""
+    code = [(name, code) for name, code in functions(native / "qmail-checkenv") if name.startswith(("mdb_", "__pyx_f_"))]
+    assert [name for name, text in code if name.startswith("mdb_") and "<__wrap_open" in text]
+    assert [name for name, text in code if re.search("<(__)?(libc_)?(open|openat|creat)(64)?(_2)?>", text)] == []
 
 
 def test_build_refuses_a_core_that_is_not_pure(sources, tmp_path):

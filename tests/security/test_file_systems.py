@@ -1,5 +1,8 @@
 """Network file systems are refused by name, where a store is made."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 import fastgrey
@@ -22,7 +25,16 @@ def mounted_as(tmp_path, monkeypatch):
     return mount
 
 
-@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs"])
+PLATFORMS = Path(__file__).resolve().parents[2] / "docs" / "platforms.md"
+
+
+def refused_by_the_manual():
+    (names,) = re.findall(r"^\| (nfs, .+?) \| refused ", PLATFORMS.read_text(), re.MULTILINE)
+    kernel, _, fuse = names.partition("; through fuse: ")
+    return [*kernel.split(", "), *(f"fuse.{name}" for name in fuse.split(", "))]
+
+
+@pytest.mark.parametrize("kind", refused_by_the_manual())
 def test_refused(mounted_as, kind):
     place = mounted_as(kind)
     with pytest.raises(StoreError, match=f"is on {kind}, a network file system.*local"):
@@ -41,3 +53,7 @@ def test_what_the_machine_says(tmp_path):
     """With its own table, and a path that is not there yet."""
     mount, kind = disk.mounted(tmp_path / "not" / "yet")
     assert kind and str(tmp_path.resolve()).startswith(mount.rstrip("/"))
+
+
+def test_all_that_are_refused_are_named():
+    assert set(refused_by_the_manual()) == disk.NETWORK_FILE_SYSTEMS

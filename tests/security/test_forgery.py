@@ -1,8 +1,13 @@
 """A hostile envelope forges nothing: no log line, no sequence for a terminal, no path."""
 
+import re
 import string
+import subprocess
+from pathlib import Path
 
 import pytest
+
+from conftest import BIN
 
 # Of every kind that a terminal, a log or a reader can be led astray by: C0, DEL, C1 as bytes and as UTF-8, marks that
 # turn the direction of writing, separators of lines, what is no UTF-8.
@@ -86,3 +91,34 @@ def test_what_stands_in_files(make_store, run_fastgrey, config, path, tmp_path):
         assert "Traceback" not in done.stderr, (words, done.stderr)
         assert quiet(done.stdout), (words, done.stdout)
         assert quiet(done.stderr), (words, done.stderr)
+
+
+ONCALL = Path(__file__).resolve().parents[2] / "docs" / "oncall.md"
+
+
+@pytest.mark.parametrize("address", ["key=deadbeef0000@example.org", "key=deadbeef0000", "x key=deadbeef0000@example.org"])
+def test_key_that_the_manual_takes_from_a_line(make_store, run_hook, run_fastgrey, tmp_path, address):
+    """An address may read like another field of the line: the command of docs/oncall.md does not take it for one."""
+    make_store()
+    line = run_hook(sender=address, recipient=address).line
+    (tmp_path / "log").write_text(line)
+    (taking,) = re.findall(r"fastgrey show \$\((.+)\)$", ONCALL.read_text(), re.MULTILINE)
+    found = subprocess.run(["sh", "-c", taking], cwd=tmp_path, capture_output=True, text=True).stdout.split()
+    assert found == [line.rpartition(" key=")[2].split()[0]]
+    assert run_fastgrey("show", *found).stdout.startswith("pending triplet ")
+
+
+@pytest.mark.parametrize("address", ["--store=/nowhere", "--help", "-x@example.org", "$(id)@example.org", "a'b@example.org",
+                                     "a;id@example.org", "~root@example.org", "!!@example.org"])
+def test_commands_to_paste(make_store, run_hook, run_fastgrey, path, address):
+    """What explain says to type does what it says, whatever the sender calls itself."""
+    make_store()
+    run_hook(sender=address, recipient=address)
+    said = run_fastgrey("explain", "--", "192.0.2.1", address, address).stdout
+    commands_ = re.findall("to let it pass now: (.+)", said)
+    assert len(commands_) == 2
+    for command in commands_:
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True,
+                              env={"PATH": f"{BIN}:/usr/bin:/bin", "FASTGREY_STORE": str(path), "LC_ALL": "C.UTF-8"})
+        assert done.returncode == 0 and done.stdout.startswith(("made known: ", "open: ")), (command, done)
+    assert run_hook(sender=address, recipient=address).words[0] == "accept"

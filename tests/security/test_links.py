@@ -1,12 +1,16 @@
 """Whatever a member of the store's group plants, no command of root's writes to what is outside, nor waits for it."""
 
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from machine import needs_root
-from planted import GROUP, plant
+from planted import GROUP, member, place_of, plant, put
+
+from fastgrey import directory, inside
 
 pytestmark = needs_root
 
@@ -22,6 +26,11 @@ COMMANDS = {
     "stats": ["stats"],
     "verify": ["verify"],
     "doctor": ["doctor"],
+    "forget": ["forget", "192.0.2.9", "a@example.org", "b@example.net"],
+    "expect": ["expect", "x@example.net", "--for", "5m"],
+    "explain": ["explain", "192.0.2.9", "a@example.org", "b@example.net"],
+    "list": ["list", "pending"],
+    "show": ["show", "abcdef"],
 }
 # Names of the store, and the commands that open, make or remove what has the name.
 FILES = {
@@ -33,18 +42,19 @@ FILES = {
     "hits.1": ["check", "backup"],
     "hits.2": ["apply"],
     "passed.000002/data.mdb": ["pass", "verify", "rollback"],
-    "passed.000002/lock.mdb": ["pass", "compact", "backup"],
+    "passed.000002/lock.mdb": ["pass", "compact", "backup", "forget", "expect", "show"],
     "passed.000002/manifest": ["verify", "compact"],
     "passed.000002/manifest.new": ["compact"],
     "passed.000001/data.mdb": ["rollback"],
     "PENDING/data.mdb": ["pass", "doctor"],
-    "PENDING/lock.mdb": ["pass", "compact"],
+    "PENDING/lock.mdb": ["pass", "compact", "forget", "explain", "list"],
 }
 FOLDERS = {
     "passed.000001": ["compact"],
     "passed.000002": ["pass", "rollback", "doctor"],
     "passed.000003": ["compact"],
     "passed.000003.gone": ["rollback"],
+    "damaged.000002": ["verify", "compact"],
     "PENDING": ["pass", "verify"],
     "pending.before": ["compact"],
 }
@@ -121,6 +131,82 @@ def test_group_of_another_file(shared_store, victim, unprotected, run_fastgrey):
     assert lock.read_bytes() == content
     os.chown(lock, 0, GROUP)
     assert run_fastgrey(*COMMANDS["pass"]).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["passed.000002", "PENDING"])
+def test_directory_of_another_group(shared_store, victim, run_fastgrey, name):
+    """A member may be in other groups, and give a directory of his to one of those: then its group says nothing of the
+    files in it, of which one may be root's, and its second name gone by now."""
+    place, other = place_of(shared_store, name), GROUP + 1
+
+    def work():
+        os.rename(place, f"{place}.aside")
+        os.mkdir(place)
+        os.chown(place, -1, other)
+        shutil.copy(f"{place}.aside/data.mdb", place)
+        os.chown(place / "data.mdb", -1, other)
+
+    child = member(work, other)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    lock = place / "lock.mdb"
+    # As it would be where the other name of root's own file vanished between opening and looking.
+    os.rename(victim.file, lock)
+    os.chown(lock, 0, other)
+    content = lock.read_bytes()
+    for command in ("forget", "pass", "explain"):
+        run_fastgrey(*COMMANDS[command])
+        assert lock.read_bytes() == content, command
+    with pytest.raises(PermissionError, match="another group than the store"):
+        inside.read(lock)
+
+
+@pytest.mark.parametrize("name", ["compaction.lock", "compaction.status", "passed.000002/manifest"])
+def test_group_of_what_python_opens(shared_store, run_fastgrey, name):
+    """The same for what is not LMDB's."""
+    file = shared_store / name
+    file.touch()
+    os.chown(file, 0, 0)
+    with pytest.raises(PermissionError, match="another group than the store"):
+        inside.read(file)
+    if name == "compaction.lock":
+        done = run_fastgrey(*COMMANDS["compact"])
+        assert done.returncode == 1 and "has another group than the store" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_exchanged_while_it_is_removed(shared_store, victim, monkeypatch, kind):
+    """What was found to be a directory may be a link or a pipe when it is opened: neither followed nor waited for."""
+    place = shared_store / "pending.before.gone"
+    (place / "below").mkdir(parents=True)
+    unlink = os.unlink
+
+    def exchanging(name, **options):
+        try:
+            unlink(name, **options)
+        except IsADirectoryError:
+            put(place / "below", kind, victim)
+            raise
+
+    monkeypatch.setattr(os, "unlink", exchanging)
+    with pytest.raises(NotADirectoryError, match=re.escape(str(place))):
+        directory.remove(place)
+    monkeypatch.undo()
+    assert victim.unchanged()
+
+
+@pytest.mark.parametrize(("name", "target", "commands"), [
+    # Digits for Python, and no number for it.
+    ("hits.\u00b2", "nothing", ["apply", "compact"]),
+    # More than a head has room for.
+    ("current", f"passed.{1 << 64}", ["rollback", "compact", "stats", "doctor", "restore"]),
+    ("current", "passed.000002/../passed.000002", ["rollback", "compact", "stats", "doctor", "restore"]),
+    ("current", "/etc", ["rollback", "compact", "stats", "doctor", "restore"]),
+])
+def test_names_made_up(shared_store, victim, run_all, name, target, commands):
+    (shared_store / name).unlink(missing_ok=True)
+    (shared_store / name).symlink_to(target)
+    (shared_store / f"passed.{1 << 64}").mkdir()
+    run_all(commands, victim)
 
 
 def test_directories_one_in_the_other(shared_store, victim, run_fastgrey):

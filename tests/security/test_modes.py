@@ -63,5 +63,16 @@ def test_backup_in_place_of_a_public_file(make_store, run_fastgrey, tmp_path):
     for name in (saved, tmp_path / "saved.new"):
         name.write_bytes(b"")
         name.chmod(0o666)
-    assert run_fastgrey("backup", str(saved)).returncode == 0
+    with open(tmp_path / "saved.new", "rb") as held:
+        assert run_fastgrey("backup", str(saved)).returncode == 0
+        # Who had it open reads nothing of the secret.
+        assert held.read() == b""
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
+
+
+def test_another_user_finds_no_store(shared_store, run_hook):
+    """Who is not of the group may run the hook: with his rights."""
+    before = modes(shared_store)
+    answer = run_hook(user=NOBODY - 1, group=NOBODY - 1, extra_groups=[])
+    assert answer.words == ["accept", "error"] and "Permission denied" in answer.line
+    assert modes(shared_store) == before
