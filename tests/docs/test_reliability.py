@@ -1,5 +1,6 @@
 """docs/reliability.md: names tests that there are, and its table is what was tried; `make torture` refuses what it is not."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -67,11 +68,17 @@ def test_a_run_takes_the_place_of_the_one_before(tmp_path, monkeypatch):
     assert "what was" not in text
 
 
+def make(*arguments):
+    """Run make as from a shell, whatever make may run these tests."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    return subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, env=environment, capture_output=True,
+                          text=True)
+
+
 @pytest.mark.parametrize("value", ["x", "0", "-1", "1.5", "20 times", "", "0x10"])
 def test_make_torture_refuses_what_is_no_effort(value):
     """Before anything else is done, in one line."""
-    done = subprocess.run(["make", "--no-print-directory", "torture", f"EFFORT={value}", "VENV=/nonexistent"], cwd=ROOT,
-                          capture_output=True, text=True)
+    done = make("torture", f"EFFORT={value}", "VENV=/nonexistent")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("Makefile:")
@@ -80,8 +87,7 @@ def test_make_torture_refuses_what_is_no_effort(value):
 
 def test_make_torture_runs_the_tests_of_make_test():
     """The same tests, with their numbers multiplied, and no others."""
-    done = subprocess.run(["make", "--no-print-directory", "--dry-run", "torture", "EFFORT=3", "ONLY=kill"], cwd=ROOT,
-                          capture_output=True, text=True)
+    done = make("--dry-run", "torture", "EFFORT=3", "ONLY=kill")
     assert done.returncode == 0
     assert "FASTGREY_EFFORT=3" in done.stdout
     assert "pytest -m torture -k 'kill'" in done.stdout

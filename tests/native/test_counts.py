@@ -4,6 +4,8 @@ Counts do not shake as times do. What the C library does in every process is tak
 built and counted here too. So a C library or a kernel that does more or less of its own changes nothing.
 """
 
+import mmap
+import resource
 import shutil
 from collections import Counter
 
@@ -14,16 +16,17 @@ import execs
 import fastgrey
 import stores
 from fastgrey import policy
+from machine import strace
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
-    pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
-# Faults are counted without chance in the addresses, and in files that are in memory. What is left to the kernel is how
-# many pages around one that faults it maps with it, which goes by how they lie in the page cache: one window more or
-# less for the executable and one for the tables.
-LEEWAY = 2
+# Faults are counted without chance in the addresses, where that may be turned off, and in files that are in memory. With
+# a page that faults the kernel maps those around it, as far as they lie in the page cache and are not marked for reading
+# ahead: the same executable has one fault more when it was read from a disk, and two on another file system. Without
+# order.ld it is nine more.
+LEEWAY = 4
+# What the kernel maps around a page that faults, where nobody told it otherwise.
+WINDOW = 1 << 16
 
 DENIED = "a@denied.example"
 WAITING = "first@host.example"
@@ -50,8 +53,20 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
+def in_windows(tmp_path_factory):
+    """Whether the kernel maps what is around a page that faults: the numbers below are of such kernels."""
+    file = tmp_path_factory.mktemp("windows") / "file"
+    file.write_bytes(b"x" * 16 * WINDOW)
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        sum(pages[place] for place in range(0, len(pages), mmap.PAGESIZE))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 32
+
+
+@pytest.fixture(scope="module")
 def nothing(tmp_path_factory):
     """What an executable does that does nothing."""
+    strace()
     return calls.counted(execs.Spawner(tmp_path_factory.mktemp("spawner")).empty())
 
 
@@ -65,7 +80,7 @@ def store(path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_calls_and_faults(store, nothing, kind):
+def test_calls_and_faults(store, nothing, in_windows, kind):
     sender, client, says, expected, faults = KINDS[kind]
     if kind == "denied":
         with fastgrey.open(store) as opened:
@@ -76,4 +91,6 @@ def test_calls_and_faults(store, nothing, kind):
         assert pages <= sum(expected.get(name, 0) for name in PAGES) + 5
         expected = {name: times for name, times in expected.items() if name not in PAGES}
     assert dict(found.calls) == expected
+    if not in_windows:
+        pytest.skip("the kernel maps one page at a time, faults are not counted")
     assert found.faults <= faults + LEEWAY
