@@ -31,11 +31,10 @@ DENIED = "a@denied.example"
 WAITING = "first@host.example"
 # Guarding itself, the clock, the counters, the generation in force and its two files, a reader's slot, the line.
 KNOWN = {"fcntl": 4, "rt_sigaction": 8, "rt_sigprocmask": 1, "alarm": 1, "clock_gettime": 1, "openat": 3, "pread64": 3,
-         "mmap": 3, "close": 1, "readlink": 1, "getpid": 1, "umask": 2, "lseek": 1, "fstatfs": 1, "uname": 1,
-         "write": 1}
+         "mmap": 3, "close": 1, "readlink": 1, "getpid": 1, "umask": 2, "lseek": 1, "fstatfs": 1, "write": 1}
 # The boot's number and the two files of pending, opened for writing.
 EARLY = dict(Counter(KNOWN) + Counter({"fcntl": 3, "openat": 4, "mmap": 4, "pread64": 2, "umask": 2, "close": 1,
-                                       "getpid": 1, "lseek": 1, "fstatfs": 1, "uname": 1, "read": 1}))
+                                       "getpid": 1, "lseek": 1, "fstatfs": 1, "read": 1}))
 # Four pages and half a one that makes them count; pages that lie side by side are written in one piece.
 PAGES = ("lseek", "pwrite64", "writev")
 # The number of the rule that decided.
@@ -103,6 +102,8 @@ def test_calls_and_faults(store, nothing, page_by_page, in_windows, kind):
         with fastgrey.open(store) as opened:
             policy.put(opened, {"deny_senders": [DENIED]})
     found = calls.counted(page_by_page(execs.hook(store, sender, client, stores.RECIPIENT, says))).beyond(nothing)
+    # Of each table on ext2 to ext4 alone LMDB asks which kernel it is: some had a fault there.
+    assert found.calls.pop("uname", 0) in (0, expected["fstatfs"])
     if kind == "stranger":
         pages = sum(found.calls.pop(name, 0) for name in PAGES)
         assert pages <= sum(expected.get(name, 0) for name in PAGES) + 5
