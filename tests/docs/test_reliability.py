@@ -56,14 +56,15 @@ def test_a_run_takes_the_place_of_the_one_before(tmp_path, monkeypatch):
     (tmp_path / "page").write_text(f"before\n{tried.BEGIN}what was\n{tried.END}after\n")
     for kills in (1, 23_456):
         (tmp_path / "run").unlink(missing_ok=True)
-        effort.tried("storm", kills=kills, lost=0)
+        effort.tried("storm", kills=kills - 1, lost=0, kind="a")
+        effort.tried("storm", kills=1, lost=0, kind="b")
         effort.tried(f"other {kills}", cases=7)
         tried.main(tmp_path / "run")
     text = (tmp_path / "page").read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert text.count("| storm |") == 1
-    assert "| storm | kills 23,456, lost 0 |" in text
+    assert "| storm | kills 23,456, lost 0, kind a, b |" in text
     assert "| other 1 | cases 7 |" in text
     assert "what was" not in text
 
