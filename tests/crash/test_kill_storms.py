@@ -259,7 +259,7 @@ def test_kill_storm(in_memory, tmp_path):
         while storm.killed.total() < effort.times(1000):
             rounds += 1
             # In every other round somebody stays, and stale slots with it, until a compaction.
-            with held_open(path) if rounds % 2 else contextlib.nullcontext():
+            with held_open(storm.path) if rounds % 2 else contextlib.nullcontext():
                 storm.round()
                 storm.look()
                 stale += sum(len(readers.stale(table)) for table in tables(storm.path))

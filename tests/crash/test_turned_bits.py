@@ -39,7 +39,7 @@ pytestmark = pytest.mark.torture
 
 PAGE = 4096
 # The C library, about a heap that was written over.
-OF_THE_HEAP = re.compile(r"^(malloc|calloc|free|realloc|corrupted|double free|(?:munmap|mremap)_chunk|malloc_consolidate|tcache|"
+OF_THE_HEAP = re.compile(r"^(malloc|calloc|free|realloc|corrupted|double free|(?:munmap|mremap)_chunk|tcache|"
                          r"break adjusted|Fatal glibc error)[^\n]*\n", re.M)
 
 

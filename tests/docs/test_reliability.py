@@ -71,7 +71,8 @@ def test_a_run_takes_the_place_of_the_one_before(tmp_path, monkeypatch):
 
 def make(*arguments):
     """Run make as from a shell, whatever make may run these tests."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    environment = {name: value for name, value in os.environ.items() if name not in inherited}
     return subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, env=environment, capture_output=True,
                           text=True)
 
