@@ -24,7 +24,10 @@ def after(seconds, command, **options):
     if seconds is not None:
         time.sleep(seconds)
         process.kill()
-    line = process.communicate(timeout=60)[1]
+    try:
+        line = process.communicate(timeout=300)[1]
+    finally:
+        process.kill()
     return process.returncode, line
 
 

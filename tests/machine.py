@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import platform
 import shutil
@@ -61,6 +62,19 @@ def tool(name):
     if found is None:
         pytest.fail(f"no {name} here; Debian: apt-get install {PACKAGES[name]} (make test-packages does, as root)")
     return found
+
+
+@functools.cache
+def _traces(program):
+    return subprocess.run([program, "-o", "/dev/null", "true"], capture_output=True).returncode == 0
+
+
+def strace():
+    """Where strace(1) is; skips where no process may be traced, as in some containers."""
+    program = tool("strace")
+    if not _traces(program):
+        pytest.skip("no process may be traced here (ptrace(2))")
+    return program
 
 
 # Numbers of fsync, fdatasync, msync, sync, syncfs and sync_file_range.

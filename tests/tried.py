@@ -29,8 +29,24 @@ def read(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
+def summed(lines):
+    """A line for each name: of a test that ran with several parameters the numbers are added up."""
+    found = {}
+    for line in lines:
+        total = found.setdefault(line["what"], {})
+        for name, value in line.items():
+            if name in ABOUT or name not in total:
+                total[name] = value
+            elif isinstance(value, str):
+                total[name] += f", {value}"
+            else:
+                total[name] += value
+    return [*found.values()]
+
+
 def merged(before, new):
     """All lines, those of a test that ran again in place of its earlier ones, by the name of what was tried."""
+    new = summed(new)
     names = {line["what"] for line in new}
     kept = [line for line in before if line["what"] not in names]
     return sorted(kept + new, key=lambda line: [int(part) if part.isdigit() else part

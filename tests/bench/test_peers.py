@@ -46,7 +46,7 @@ def place(tmp_path_factory):
 def measured(module, kind, tmp_path, *options):
     file = tmp_path / "results.json"
     command = [sys.executable, ROOT / "bench" / f"{module}.py", "--profile", "smoke", "--json", file, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     (content,) = figures.load(file).values()
     assert f"Debian {kind.name}" in content["versions"]

@@ -12,7 +12,7 @@ import pytest
 
 import effort
 import ground
-from machine import tool
+from machine import strace
 
 pytestmark = pytest.mark.torture
 
@@ -24,7 +24,7 @@ LAST = ("write", "exit_group")
 
 def calls(store, who, log):
     """The system calls of a check from its first one on: name, and which of that name it is."""
-    assert ground.ask(store, who, tool("strace"), "-o", log).verdict == ground.TRUE[who]
+    assert ground.ask(store, who, strace(), "-o", log).verdict == ground.TRUE[who]
     made = re.findall(r"^(\w+)\((.*)", log.read_text(), re.M)
     begun = next(number for number, (name, rest) in enumerate(made) if (name, rest[:len(FIRST[1])]) == FIRST)
     seen, found = Counter(), []
@@ -37,7 +37,7 @@ def calls(store, who, log):
 
 def refuse(name, number, error):
     """The words of a command that runs another one with this call refused."""
-    return ["strace", "-qq", "-o", "/dev/null", "-e", f"inject={name}:error={error}:when={number}"]
+    return [strace(), "-qq", "-o", "/dev/null", "-e", f"inject={name}:error={error}:when={number}"]
 
 
 @pytest.mark.parametrize("who", ["known", "due", "stranger", "waiting", "denied", "allowed"])
@@ -71,7 +71,7 @@ def test_every_write_cut_short(in_memory, who, size):
     assert writes
     for name, number in writes:
         store = ground.copy(template, in_memory / "store")
-        answer = ground.ask(store, who, "strace", "-qq", "-o", "/dev/null", "-e",
+        answer = ground.ask(store, who, strace(), "-qq", "-o", "/dev/null", "-e",
                             f"inject={name}:retval={size}:when={number}")
         assert answer.verdict == ground.TRUE[who] or ground.is_fault(answer), (name, number, answer)
         ground.goes_on(store, who, answer)
@@ -90,7 +90,7 @@ def test_all_refused_from_one_on(in_memory, who, error):
     for name in kinds:
         for number in {number for other, number in made if other == name}:
             store = ground.copy(template, in_memory / "store")
-            answer = ground.ask(store, who, "strace", "-qq", "-o", "/dev/null", "-e",
+            answer = ground.ask(store, who, strace(), "-qq", "-o", "/dev/null", "-e",
                                 f"inject={name}:error={error}:when={number}+")
             # Where not even the page of counters can be mapped, on_error is not known, and the default holds.
             blind = name in ("openat", "mmap") and number == 1 and answer.verdict == "accept error"

@@ -21,6 +21,7 @@ import interposer
 import killing
 from conftest import HOOK
 from fastgrey import directory, settings, verification
+from machine import strace
 
 pytestmark = pytest.mark.torture
 
@@ -103,6 +104,7 @@ def all_is_well(path):
 def test_a_hook_stopped_at_each_of_its_calls(template, what):
     """Known senders pass wherever it stands, but for the moment in which it makes the locks; who must write passes too,
     or is answered by on_error in the end. When it goes on, so does everything."""
+    strace()
     sender = {"stranger": "first", "promotion": "waiting"}[what]
     command = [HOOK, f"a@{sender}.example", "b@example.net"]
 
@@ -163,7 +165,7 @@ def compaction(path, library, number, log=""):
 
 def wait_until_stopped(process):
     """Or ended."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         pid, status = os.waitpid(process.pid, os.WNOHANG | os.WUNTRACED)
         if pid:

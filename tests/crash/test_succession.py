@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -263,21 +262,27 @@ def test_a_call_that_fails(template, library, run_hook, run_fastgrey, what, code
     assert refused[3]
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("what", ["rollback", "restore"])
 def test_killed_at_any_moment(saved, store, run_fastgrey, what):
     """The one or the other generation, whole, and never a number twice for two contents that hooks have seen."""
-    pick = random.Random(3)
+    with effort.chance(f"{what} killed at any moment") as pick:
+        kill_at_any_moment(saved, store, run_fastgrey, what, pick)
+
+
+def kill_at_any_moment(saved, store, run_fastgrey, what, pick):
     arguments = ["rollback"] if what == "rollback" else ["restore", str(saved)]
     started = time.monotonic()
     assert run_fastgrey(*arguments).returncode == 0
     span = time.monotonic() - started
     seen = directory.current_number(store)
-    for _ in range(25):
+    killed = 0
+    for _ in range(effort.times(8)):
         process = subprocess.Popen([FASTGREY, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                    env={"FASTGREY_STORE": str(store), "PATH": os.environ["PATH"]})
         time.sleep(pick.random() * span)
         process.kill()
-        process.wait(30)
+        killed += process.wait(60) == -signal.SIGKILL
         number = directory.current_number(store)
         assert number in (seen, seen + 1)
         seen = number
@@ -285,6 +290,7 @@ def test_killed_at_any_moment(saved, store, run_fastgrey, what):
         assert known(store, range(1, 32)) in ([*range(1, 21)], [*range(1, 31)], [*range(1, 32)])
     assert run_fastgrey(*arguments).returncode == 0
     whole(run_fastgrey)
+    effort.tried(f"{what} killed at any moment", kills=killed, lost=0)
 
 
 def test_a_killed_restore_of_a_new_store_begins_anew(saved, run_fastgrey, tmp_path):
@@ -452,7 +458,7 @@ def test_hooks_all_the_while(store, saved, run_fastgrey):
                 process.wait(60)
     verdicts = Counter(" ".join(line.split()[1:3]) for line in log.read_text().splitlines())
     assert set(verdicts) <= {"defer new", "accept retry", "accept known-triplet", "accept known-domain"}, verdicts
-    assert verdicts["accept retry"] > 20
+    assert verdicts["accept retry"]
 
 
 def test_what_is_lost_is_counted_exactly(store, run_fastgrey):

@@ -39,7 +39,8 @@ pytestmark = pytest.mark.torture
 
 PAGE = 4096
 # The C library, about a heap that was written over.
-OF_THE_HEAP = re.compile(r"^(malloc|free|realloc|corrupted|double free|munmap_chunk|malloc_consolidate)[^\n]*\n", re.M)
+OF_THE_HEAP = re.compile(r"^(malloc|calloc|free|realloc|corrupted|double free|(?:munmap|mremap)_chunk|tcache|"
+                         r"break adjusted|Fatal glibc error)[^\n]*\n", re.M)
 
 
 @pytest.fixture
@@ -298,7 +299,8 @@ def test_what_no_check_can_tell_of_a_stranger(in_memory):
     for turned in all_bits(store, "pending", key + value):
         files.put(pending=turned)
         told[ground.ask(store, "waiting", env=ask).verdict] += 1
-    assert set(told) == {"defer new", "defer early", "accept retry"}
+    # Which of its bits make the time one long ago follows from the time of the test.
+    assert {"defer new", "defer early"} <= set(told) <= {"defer new", "defer early", "accept retry"}
     assert told["defer new"] >= 128
 
 

@@ -1,5 +1,6 @@
 """docs/reliability.md: names tests that there are, and its table is what was tried; `make torture` refuses what it is not."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -55,23 +56,31 @@ def test_a_run_takes_the_place_of_the_one_before(tmp_path, monkeypatch):
     (tmp_path / "page").write_text(f"before\n{tried.BEGIN}what was\n{tried.END}after\n")
     for kills in (1, 23_456):
         (tmp_path / "run").unlink(missing_ok=True)
-        effort.tried("storm", kills=kills, lost=0)
+        effort.tried("storm", kills=kills - 1, lost=0, kind="a")
+        effort.tried("storm", kills=1, lost=0, kind="b")
         effort.tried(f"other {kills}", cases=7)
         tried.main(tmp_path / "run")
     text = (tmp_path / "page").read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert text.count("| storm |") == 1
-    assert "| storm | kills 23,456, lost 0 |" in text
+    assert "| storm | kills 23,456, lost 0, kind a, b |" in text
     assert "| other 1 | cases 7 |" in text
     assert "what was" not in text
+
+
+def make(*arguments):
+    """Run make as from a shell, whatever make may run these tests."""
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    environment = {name: value for name, value in os.environ.items() if name not in inherited}
+    return subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, env=environment, capture_output=True,
+                          text=True)
 
 
 @pytest.mark.parametrize("value", ["x", "0", "-1", "1.5", "20 times", "", "0x10"])
 def test_make_torture_refuses_what_is_no_effort(value):
     """Before anything else is done, in one line."""
-    done = subprocess.run(["make", "--no-print-directory", "torture", f"EFFORT={value}", "VENV=/nonexistent"], cwd=ROOT,
-                          capture_output=True, text=True)
+    done = make("torture", f"EFFORT={value}", "VENV=/nonexistent")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("Makefile:")
@@ -80,8 +89,7 @@ def test_make_torture_refuses_what_is_no_effort(value):
 
 def test_make_torture_runs_the_tests_of_make_test():
     """The same tests, with their numbers multiplied, and no others."""
-    done = subprocess.run(["make", "--no-print-directory", "--dry-run", "torture", "EFFORT=3", "ONLY=kill"], cwd=ROOT,
-                          capture_output=True, text=True)
+    done = make("--dry-run", "torture", "EFFORT=3", "ONLY=kill")
     assert done.returncode == 0
     assert "FASTGREY_EFFORT=3" in done.stdout
     assert "pytest -m torture -k 'kill'" in done.stdout

@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import random
+import subprocess
 import sys
 
 import pytest
@@ -189,7 +190,7 @@ def test_command_lines(place, run_fastgrey):
             pytest.fail(f"{case}: {error}")
         statuses[status] = statuses.get(status, 0) + 1
         if case % 50 == 0:
-            done = run_fastgrey(*words, cwd=place)
+            done = run_fastgrey(*words, cwd=place, stdin=subprocess.DEVNULL)
             judged(done.returncode, done.stderr, words)
     assert statuses.keys() >= {0, 1, 2}
     tried("fuzz, command lines", cases=times(200), accepted=statuses[0], tracebacks=0)

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from conftest import HOOK
+from machine import strace
 from raw_exec import raw_exec
 
 PLAIN = {"TCPREMOTEIP": "192.0.2.1"}
@@ -45,7 +46,7 @@ def evil(tmp_path):
 
 def trace(log, store, environment):
     """Line and status of a check, and the paths of all system calls that have one."""
-    done = subprocess.run(["strace", "-f", "-e", "trace=%file", "-o", log, *(word for name, value in environment.items()
+    done = subprocess.run([strace(), "-f", "-e", "trace=%file", "-o", log, *(word for name, value in environment.items()
                            for word in ("-E", f"{name}={value}")), HOOK, "a@example.org", "b@example.net"],
                           env={"PATH": os.environ["PATH"], "FASTGREY_STORE": str(store)}, capture_output=True,
                           timeout=60)
@@ -74,7 +75,8 @@ def test_enormous(make_store, path):
     """As much as the kernel passes on: one variable of 128 kB less a page, or 100,000 of them."""
     make_store()
     limit = resource.getrlimit(resource.RLIMIT_STACK)
-    assert limit[0] == -1 or limit[0] >= 8 << 20
+    if limit[0] != resource.RLIM_INFINITY and limit[0] < 8 << 20:
+        pytest.skip("the stack may not be as large as it takes to pass so much on (setrlimit(2))")
     envelope = [f"FASTGREY_STORE={path}", "TCPREMOTEIP=192.0.2.1"]
     for filling in ([f"X{number}={'x' * 120_000}" for number in range(12)],
                     [f"X{number}=" for number in range(100_000)],

@@ -4,6 +4,7 @@ import subprocess
 
 from conftest import FASTGREY
 from fastgrey import _core, directory
+from machine import strace
 
 
 def secret_of(store):
@@ -31,7 +32,7 @@ def test_drawn_anew(make_store, tmp_path):
 def test_drawn_by_getrandom(tmp_path):
     """Which waits until the kernel has random numbers, where /dev/urandom would give others (random(7))."""
     log = tmp_path / "trace"
-    subprocess.run(["strace", "-f", "-e", "trace=getrandom", "-o", log, FASTGREY, "init", "--store",
+    subprocess.run([strace(), "-f", "-e", "trace=getrandom", "-o", log, FASTGREY, "init", "--store",
                     tmp_path / "store"], check=True, capture_output=True)
     calls = [line for line in log.read_text().splitlines() if ", 192, " in line]
     assert len(calls) == 1 and calls[0].endswith("= 192") and ", 0)" in calls[0], calls
