@@ -185,7 +185,7 @@ class BuildNative(Command):
             str(work / "checkenv.o"), str(LMDB.archive), "-lpthread", "-o", str(work / EXECUTABLE),
         ]
         self._run("compiled", compile_command, "the compiler's words are above")
-        # What a check touches lies side by side: 27 page faults a known sender instead of 36. Not every linker knows
+        # What a check touches lies side by side: eight page faults fewer. Not every linker knows
         # such a script, and it is worth no more than that.
         ordered = [*link_command, f"-Wl,-T,{ORDER}"]
         self.announce(" ".join(ordered), level=2)

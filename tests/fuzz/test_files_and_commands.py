@@ -72,7 +72,7 @@ ARGUMENTS = ["192.0.2.1", "2001:db8::1", "a@example.org", "b@example.net", "-", 
 
 
 class Ended(Exception):
-    """A command line that ended in something else than success or one line."""
+    """A command line that ended in something else than success or lines that say why."""
 
 
 def run_here(*arguments):
@@ -97,7 +97,10 @@ def judged(status, said, arguments):
     """The status, where it and what was said on standard error go together."""
     if status not in (0, 1, 2, 3, 4) or "Traceback" in said:
         raise Ended(f"{arguments}: {status}: {said}")
-    if status and not (said.startswith("fastgrey: ") and said.endswith("\n") and said[:-1].isprintable()):
+    # Before the line that says why it ended, a command may have told doubts, a line each.
+    lines = said.split("\n")
+    if status and not (lines.pop() == "" and lines and all(line.startswith("fastgrey: ") and line.isprintable()
+                                                           for line in lines)):
         raise Ended(f"{arguments}: {status}: {said!r}")
     return status
 
