@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +14,7 @@ import pytest
 import debian
 import effort
 import fastgrey
+import machine
 from fastgrey import directory
 
 BIN = Path(sys.executable).parent
@@ -152,11 +152,9 @@ def full_pipe():
 
 @pytest.fixture
 def in_memory():
-    """Put the store of the test where no disk can stall for seconds: the test is about the crowd alone. Where memory
-    has no such place, or a small one, as in containers, any other must do."""
-    roomy = os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 256 << 20
-    with tempfile.TemporaryDirectory(prefix="fastgrey-test-", dir="/dev/shm" if roomy else None) as place:
-        yield Path(place)
+    """Put the store of the test where no disk can stall for seconds: the test is about the crowd alone."""
+    with machine.in_memory() as place:
+        yield place
 
 
 HOLDER = """

@@ -9,6 +9,8 @@ import platform
 import shutil
 import struct
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +69,15 @@ def tool(name):
 @functools.cache
 def _traces(program):
     return subprocess.run([program, "-o", "/dev/null", "true"], capture_output=True).returncode == 0
+
+
+@contextlib.contextmanager
+def in_memory():
+    """A directory where no disk can stall for seconds. Where memory has no such place, or a small one, as in
+    containers, any other must do."""
+    roomy = os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 256 << 20
+    with tempfile.TemporaryDirectory(prefix="fastgrey-test-", dir="/dev/shm" if roomy else None) as place:
+        yield Path(place)
 
 
 def strace():

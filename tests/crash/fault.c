@@ -119,9 +119,9 @@ int unlinkat(int directory, const char *name, int flags)
     return hit_at("unlinkat", directory, name, 0) ? -1 : real(directory, name, flags);
 }
 
-/* Only what makes a file. */
-#define OPEN(name) \
-    int name(const char *path, int flags, ...) \
+/* Only what makes a file is counted. */
+#define OPENS(name, parameters, is_hit, call) \
+    int name parameters \
     { \
         va_list more; \
         mode_t mode = 0; \
@@ -130,30 +130,18 @@ int unlinkat(int directory, const char *name, int flags)
             va_start(more, flags); \
             mode = va_arg(more, mode_t); \
             va_end(more); \
-            if (hit(#name, path, 1)) \
+            if (is_hit) \
                 return -1; \
         } \
-        return real(path, flags, mode); \
+        return call; \
     }
+#define OPEN(name) \
+    OPENS(name, (const char *path, int flags, ...), hit(#name, path, 1), real(path, flags, mode))
+#define OPEN_AT(name, told) \
+    OPENS(name, (int directory, const char *path, int flags, ...), hit_at(told, directory, path, 1), \
+          real(directory, path, flags, mode))
 
 OPEN(open)
 OPEN(open64)
-
-#define OPEN_AT(name, told) \
-    int name(int directory, const char *path, int flags, ...) \
-    { \
-        va_list more; \
-        mode_t mode = 0; \
-        REAL(name); \
-        if (flags & O_CREAT) { \
-            va_start(more, flags); \
-            mode = va_arg(more, mode_t); \
-            va_end(more); \
-            if (hit_at(told, directory, path, 1)) \
-                return -1; \
-        } \
-        return real(directory, path, flags, mode); \
-    }
-
 OPEN_AT(openat, "open")
 OPEN_AT(openat64, "open")

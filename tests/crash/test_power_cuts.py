@@ -8,21 +8,18 @@ switched off, and some state must be found that will not do: a flush that nobody
 too weak.
 """
 
-import contextlib
 import os
 import random
 import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 
 import effort
 from conftest import FASTGREY, HOOK
 from fastgrey import compaction, directory
-from machine import tool
+from machine import in_memory, strace, tool
 from power import cuts, scenarios
 from power.disk import Choice, Directory, Disk, File, states
 from power.recording import MAPPED, Event, record
@@ -60,28 +57,18 @@ SPARE = {
 }
 
 
-@contextlib.contextmanager
-def in_memory(other):
-    """A directory where thousands of stores are made."""
-    with tempfile.TemporaryDirectory(prefix="fastgrey-test-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK)
-                                     else other) as name:
-        yield Path(name)
-
-
 @pytest.fixture(scope="module")
 def tracing():
     """Skips where the kernel, a container or a sandbox lets nobody trace."""
-    done = subprocess.run([tool("strace"), "-f", "-o", "/dev/null", "true"], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no process may be traced here: {done.stderr.splitlines()[0]}")
+    strace()
 
 
 @pytest.fixture(scope="module", params=scenarios.OPERATIONS)
-def trial(request, tracing, tmp_path_factory):
+def trial(request, tracing):
     """One operation, recorded, and what must hold of it."""
     if request.param == "install" and os.geteuid():
         pytest.skip("needs root to give a program to root")
-    with in_memory(tmp_path_factory.mktemp("power")) as place:
+    with in_memory() as place:
         (place / "work").mkdir()
         court = cuts.Court(place / "work")
         try:
