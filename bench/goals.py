@@ -52,4 +52,12 @@ GOALS = (
          number="most", seconds=True),
     Goal("bytes on disk of a known triplet after compaction: at most 40", "compaction",
          r".* entries, half of them expired", 40, number="bytes an entry after"),
+    Goal("decision of a known triplet in a process, by an mdb_get of a ready key: at most 2.0", "steps",
+         r"decision, known triplet, .*", 2.0),
+    Goal("decisions of two readers at once, by those of one: at least 1.9", "readers", r"one reader, by 2 at once", 1.9,
+         least=True),
+    Goal("system calls of a reader that wait for a lock: none", "readers", r"system calls of .*", 0, number="futex"),
+    Goal("look-up at 10^7 known triplets, by one at 10^4: at most 2.5", "growth", r"look-up, 10\^7 known", 2.5),
+    Goal("expiry of 10^7 strangers: at most 100 ms", "sizes", r"10\^7 known triplets, .*", 0.1,
+         number="seconds to expire strangers", seconds=True),
 )
