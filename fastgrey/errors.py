@@ -65,6 +65,10 @@ class PolicyError(FastgreyError):
     """The configuration or a rule cannot be used; the policy in force stays."""
 
 
+class EngineError(FastgreyError):
+    """The engine that holds shared records cannot be reached or does not answer."""
+
+
 class RequestError(FastgreyError):
     """What was asked for cannot be meant: an address, a key, or which of them were given."""
 

@@ -49,6 +49,8 @@ cdef enum Fault:
     NO_ENVELOPE = 22
     BAD_POSTGREY_USAGE = 23
     NO_VIEW = 24
+    NO_SERVER = 25
+    NO_ENGINE = 26
 
 # What went wrong beside a verdict that stands all the same.
 cdef enum Note:
@@ -176,6 +178,10 @@ cdef const char *fault_text(int fault) noexcept nogil:
         return b"too many processes read the store at once"
     elif fault == NO_VIEW:
         return b"cannot make a directory of two links in /dev/shm, /tmp or /var/tmp, by which a store is opened"
+    elif fault == NO_SERVER:
+        return b"no answer from fastgrey serve, which has to be asked where records are shared,"
+    elif fault == NO_ENGINE:
+        return b"the engine that holds the shared records does not answer"
     return b"a file of the store is damaged or was cut short"
 
 
@@ -217,6 +223,10 @@ cdef const char *fault_remedy(int fault) noexcept nogil:
         return b"look for those that do not end: fuser -v STORE/*/lock.mdb; ask: fastgrey doctor"
     elif fault == NO_VIEW:
         return b"make room in one of them, and let this user write there"
+    elif fault == NO_SERVER:
+        return b"start it with: fastgrey serve, or set shared = false and: fastgrey apply"
+    elif fault == NO_ENGINE:
+        return b"see the log of fastgrey serve, which names it"
     return b"ask: fastgrey doctor"
 
 
