@@ -265,10 +265,11 @@ class Postgresql:
 
     async def _version(self, connection: Connection) -> int | None:
         """None where there are no tables."""
-        try:
-            found = await connection.execute(f"SELECT version FROM {self.schema}.state")
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        found = await connection.execute(f"SELECT to_regclass('{self.schema}.state')")
+        row = await found.fetchone()
+        if row is None or row[0] is None:
             return None
+        found = await connection.execute(f"SELECT version FROM {self.schema}.state")
         row = await found.fetchone()
         return None if row is None else int(row[0])
 
