@@ -1,5 +1,5 @@
 """What a decision costs on records in PostgreSQL, beside the least that one could ask the same server through the same
-client: one prepared SELECT of a row, and for a stranger an INSERT after it.
+client and in the same way: one prepared SELECT of a row, and for a stranger an INSERT after it.
 
 The server is a real one of its own, with its flushes; strangers and the bare INSERT are not waited for by either. All in
 one process, with as many connections as a worker of the policy server keeps.
@@ -20,11 +20,13 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 import psycopg  # noqa: E402
+from psycopg.pq import Format  # noqa: E402
 from shared import postgres_server  # noqa: E402
 
 from fastgrey import replay, settings  # noqa: E402
 from fastgrey.shared.greylist import Greylist  # noqa: E402
-from fastgrey.shared.postgresql import CONNECTIONS, Postgresql  # noqa: E402
+from fastgrey.shared.postgresql import BYTEA, CONNECTIONS, INT8, Postgresql  # noqa: E402
+from fastgrey.shared.postgresql_lanes import execute, prepare  # noqa: E402
 
 SECTIONS = ("postgresql", "postgresql sizes")
 CALLERS = (1, 8, 32)
@@ -53,35 +55,37 @@ class Bare:
 
     async def open(self, url: str) -> None:
         for _ in range(CONNECTIONS):
-            connection = await psycopg.AsyncConnection.connect(
-                url, autocommit=True, prepare_threshold=0, cursor_factory=psycopg.AsyncRawCursor,
-                options="-c synchronous_commit=off")
+            connection = await psycopg.AsyncConnection.connect(url, autocommit=True,
+                                                               options="-c synchronous_commit=off")
+            if not self._all:
+                await connection.execute("CREATE TABLE bare (key bytea PRIMARY KEY, record bigint NOT NULL)")
             self._all.append(connection)
+            await prepare(connection, b"get", GET, [BYTEA])
+            await prepare(connection, b"set", SET, [BYTEA, INT8])
             self._free.put_nowait(connection)
-        await connection.execute("CREATE TABLE bare (key bytea PRIMARY KEY, record bigint NOT NULL)")
-        for number, key in enumerate(self._keys):
-            await connection.execute(SET, [key, number])
+        for key in self._keys:
+            await self._run(b"set", key, bytes(8))
         await connection.execute("ANALYZE bare")
 
     async def close(self) -> None:
         for connection in self._all:
             await connection.close()
 
-    async def _run(self, statement: str, *values: object) -> list[Any]:
+    async def _run(self, name: bytes, *values: bytes) -> int:
+        """Rows found."""
         connection = await self._free.get()
         try:
-            found = await connection.execute(statement, values, binary=True)
-            return await found.fetchall() if found.description else []
+            return (await execute(connection, name, values, Format.BINARY)).ntuples
         finally:
             self._free.put_nowait(connection)
 
     async def get(self, number: int) -> None:
-        assert await self._run(GET, self._keys[number % KNOWN])
+        assert await self._run(b"get", self._keys[number % KNOWN])
 
     async def get_and_set(self, number: int) -> None:
         key = os.urandom(17)
-        assert not await self._run(GET, key)
-        await self._run(SET, key, number)
+        assert not await self._run(b"get", key)
+        await self._run(b"set", key, number.to_bytes(8, "big"))
 
 
 async def crowd(asking: Asking, callers: int, each: int) -> float:
@@ -107,14 +111,16 @@ class Decisions:
 
     def _request(self, kind: str, number: int, **more: int) -> dict[str, Any]:
         return {"client": f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
-                "sender": f"{kind}@d{number}.example", "recipient": "user@example.net", "now": self._now, **more}
+                "sender": f"someone@{kind}{number}.example", "recipient": "user@example.net", "now": self._now, **more}
 
     async def learn(self) -> None:
         """Let there be known senders."""
-        for number in range(KNOWN):
+        async def twice(number: int) -> None:
             await self._greylist.check(**self._request("known", number, now=self._now - 600))
-        for number in range(KNOWN):
-            assert (await self._greylist.check(**self._request("known", number))).reason == "retry"
+            verdict = await self._greylist.check(**self._request("known", number))
+            assert verdict.reason == "retry", verdict
+
+        await crowd(twice, max(CALLERS), KNOWN)
 
     async def known(self, number: int) -> None:
         verdict = await self._greylist.check(**self._request("known", number % KNOWN))
