@@ -183,10 +183,12 @@ BEGIN
             WHERE NOT w.stranger AND (w.swap = ANY (stale)) IS NOT TRUE
             ON CONFLICT (key) DO UPDATE SET record = excluded.record, expires = excluded.expires;
     END IF;
-    IF true = ANY (stranger) THEN
+    IF true = ANY (stranger) AND 0 <> ANY (olds) THEN
         UPDATE {schema}.strangers s SET record = w.new, expires = now() + make_interval(secs => w.keep)
             FROM unnest(keys, stranger, olds, news, keeps, swaps) AS w(key, stranger, old, new, keep, swap)
             WHERE s.key = w.key AND w.stranger AND w.old <> 0 AND (w.swap = ANY (stale)) IS NOT TRUE;
+    END IF;
+    IF true = ANY (stranger) AND 0 = ANY (olds) THEN
         INSERT INTO {schema}.strangers (key, record, expires)
             SELECT w.key, w.new, now() + make_interval(secs => w.keep)
             FROM unnest(keys, stranger, olds, news, keeps, swaps) AS w(key, stranger, old, new, keep, swap)
