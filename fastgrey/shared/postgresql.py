@@ -130,11 +130,10 @@ class Postgresql:
         self._make_partitions = MAKE_PARTITIONS.replace("{schema}", self.schema)
         self._fetches: Lane[_Fetch, dict[bytes, int]] = Lane(
             self.name, self._connect_fetches, self._fetch_all, self._told, FETCHES_MOST, timeout)
-        # What was earned is flushed before it counts; strangers alone are not worth a flush.
         self._earned: Lane[list[_Row], bool] = Lane(
             self.name, self._connect_swaps, self._swap_all, self._told, SWAPS_MOST, timeout)
         self._strangers: Lane[list[_Row], bool] = Lane(
-            self.name, self._connect_swaps, self._swap_all, self._told, SWAPS_MOST, timeout)
+            self.name, self._connect_strangers, self._swap_all, self._told, SWAPS_MOST, timeout)
 
     def _read(self, url: str) -> dict[str, Any]:
         # What libpq says of a URL that it cannot read holds the URL, and so a password.
@@ -171,17 +170,22 @@ class Postgresql:
     def _password(self) -> dict[str, str]:
         return {"password": read_password(self._password_file)} if self._password_file else {}
 
-    async def _connect(self, patience: float, statement: str = "", types: Sequence[int] = ()) -> Connection:
-        """A connection whose statements may last patience seconds, with one of them prepared. EngineError."""
+    async def _connect(self, patience: float, statement: str = "", types: Sequence[int] = (),
+                       flushed: bool = True) -> Connection:
+        """A connection whose statements may last patience seconds, with one of them prepared. flushed: whether a commit
+        waits as the server says, else for nothing. EngineError."""
         try:
             connection = await psycopg.AsyncConnection.connect(
                 make_conninfo(**(self._options | self._password())), autocommit=True, prepare_threshold=None,
                 cursor_factory=psycopg.AsyncRawCursor)
         except psycopg.Error as error:
             raise EngineError(self._told(error)) from None
+        self._prefer(connection.info.host, str(connection.info.port))
         guard = asyncio.get_running_loop().call_later(2 * patience, hang_up, connection)
         try:
             await connection.execute(GREET, [f"{max(1, round(1000 * patience))}ms"])
+            if not flushed:
+                await connection.execute("SET synchronous_commit = off")
             if statement:
                 await prepare(connection, PREPARED, statement.replace("{schema}", self.schema), types)
         except BaseException as error:
@@ -194,11 +198,26 @@ class Postgresql:
             guard.cancel()
         return connection
 
+    def _prefer(self, host: str, port: str) -> None:
+        """Try this one of several hosts first from now on: one that is gone without a word costs seconds each time."""
+        hosts = str(self._options.get("host", "")).split(",")
+        ports = str(self._options.get("port") or port).split(",")
+        places = list(zip(hosts, ports * len(hosts) if len(ports) == 1 else ports))
+        if "hostaddr" in self._options or (host, port) not in places:
+            return
+        first = places.index((host, port))
+        places = [places[first], *places[:first], *places[first + 1:]]
+        self._options |= {"host": ",".join(host for host, _ in places), "port": ",".join(port for _, port in places)}
+
     async def _connect_fetches(self) -> Connection:
         return await self._connect(self.timeout, FETCH, FETCH_TYPES)
 
     async def _connect_swaps(self) -> Connection:
         return await self._connect(self.timeout, SWAP, SWAP_TYPES)
+
+    async def _connect_strangers(self) -> Connection:
+        """What was earned is flushed before it counts; strangers are not worth a flush."""
+        return await self._connect(self.timeout, SWAP, SWAP_TYPES, flushed=False)
 
     async def open(self) -> None:
         """Connect, and make schema, tables and functions where they are missing."""

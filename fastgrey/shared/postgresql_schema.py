@@ -164,9 +164,6 @@ LANGUAGE plpgsql AS $$
 DECLARE
     stale int[];
 BEGIN
-    IF NOT false = ANY (stranger) THEN
-        PERFORM set_config('synchronous_commit', 'off', true);
-    END IF;
     PERFORM pg_advisory_xact_lock(l) FROM unnest(locks) AS l;
     SELECT array_agg(DISTINCT w.swap) INTO stale
         FROM unnest(keys, stranger, olds, swaps) AS w(key, stranger, old, swap)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -588,6 +589,23 @@ def test_a_promoted_standby_takes_over(schema):
 
     with postgres_server.server() as primary, postgres_server.standby(primary) as standby:
         asyncio.run(run(primary, standby))
+
+
+def test_a_host_that_says_nothing_is_waited_for_once(server, schema):
+    """It takes connections, and that is all."""
+    async def run(silent):
+        url = f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{server.port}/postgres"
+        async with opened(url, schema) as engine:
+            await put(engine, "client", 1, 1)
+            await put(engine, "waiting", 1, 1)
+            assert await engine.fetch(slots(1)) == [1]
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asyncio.run(run(silent))
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
 
 
 def test_closing_ends_what_is_asked_and_it_opens_again(server, schema):
