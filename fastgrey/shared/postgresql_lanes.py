@@ -81,10 +81,6 @@ class Lane(Generic[Asked, Answer]):
             task.cancel()
         self._wake.set()
         await asyncio.wait([task])
-        if self._connection is not None:
-            # A task that is cancelled before its first step never gets to its own end.
-            await self._connection.close()
-            self._connection = None
         self._fail(self._trouble)
 
     async def ask(self, asked: Asked, keys: frozenset[bytes] = frozenset()) -> Answer:

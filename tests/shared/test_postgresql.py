@@ -268,7 +268,9 @@ def bounds(sql, schema):
 
 def test_partitions_are_made_where_they_are_needed(server, schema, sql):
     """Whatever the settings: disjoint, and few for the longest."""
-    keeps = (2 * DAY + 60, 4 * 3600 + 60, 300 * DAY, 10 * DAY, 30 * DAY, 365 * DAY + 60, 40 * 365 * DAY, 60, 31 * DAY)
+    # Short ones first: those that keep longer, and so are longer themselves, find others in their way.
+    near = [days * DAY for days in (4, 6, 7, 8, 9, 11, 13, 15, 17, 20, 23, 30, 33)]
+    keeps = (2 * DAY + 60, 4 * 3600 + 60, *near, 300 * DAY, 365 * DAY + 60, 40 * 365 * DAY, 60)
 
     async def run():
         async with opened(server.url, schema) as engine:
@@ -532,6 +534,9 @@ def test_a_database_that_became_read_only_is_left(server, schema, sql):
                     except EngineError as error:
                         said = str(error)
                 assert "name all hosts in the URL" in said, said
+                # That of strangers was asked nothing yet; that of what was earned is gone, and no other one is good.
+                kept = f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{schema}.swap(%' AND pid <> pg_backend_pid()"
+                assert wait_until(lambda: sql(kept) == [(1,)]), sql(kept)
                 assert "read-only" in refused_in_thread(server.url, schema)
             finally:
                 with psycopg.connect(server.url, autocommit=True,
@@ -594,7 +599,8 @@ def test_a_promoted_standby_takes_over(schema):
 def test_a_host_that_says_nothing_is_waited_for_once(server, schema):
     """It takes connections, and that is all."""
     async def run(silent):
-        url = f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{server.port}/postgres"
+        url = (f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{server.port}/postgres"
+               "?connect_timeout=2")
         async with opened(url, schema) as engine:
             await put(engine, "client", 1, 1)
             await put(engine, "waiting", 1, 1)
@@ -619,7 +625,8 @@ def test_closing_ends_what_is_asked_and_it_opens_again(server, schema):
             asked = [asyncio.ensure_future(engine.fetch(slots(1))) for _ in range(200)]
             asked.append(asyncio.ensure_future(engine.swap(slots(1), [Write(0, 1, 2, DAY)])))
             await asyncio.sleep(0)
-            await engine.close()
+            async with asyncio.timeout(LONG / 2):
+                await engine.close()
             done = await asyncio.gather(*asked, return_exceptions=True)
             assert {type(one) for one in done} == {EngineError}
         assert "closed" in await trouble(engine, slots(1))
@@ -739,6 +746,18 @@ def test_a_role_with_the_least_rights_does_all_that_a_server_does(server, schema
     sql("CREATE ROLE outsider LOGIN")
     outside = url.replace(role, "outsider")
     assert "permission denied" in refused(outside, schema) and "| psql postgres" in refused(outside, schema)
+
+
+def test_closing_at_once_leaves_no_connection(server, schema, sql):
+    async def run():
+        engine = Postgresql(f"{server.url}?application_name={schema}", namespace=schema, timeout=LONG)
+        for _ in range(3):
+            await engine.open()
+            await engine.close()
+        mine = f"SELECT pid FROM pg_stat_activity WHERE application_name = '{schema}'"
+        assert wait_until(lambda: sql(mine) == []), sql(mine)
+
+    asyncio.run(run())
 
 
 def test_another_version_is_refused(server, schema, sql):
