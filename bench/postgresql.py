@@ -1,8 +1,8 @@
 """What a decision costs on records in PostgreSQL, beside the least that one could ask the same server through the same
 client and in the same way: one prepared SELECT of a row, and for a stranger an INSERT after it.
 
-The server is a real one of its own, with its flushes; strangers and the bare INSERT are not waited for by either. All in
-one process, with as many connections as a worker of the policy server keeps.
+The server is a real one of its own, with its flushes; of strangers and of the bare INSERT they are not waited for. All
+in one process, with as many connections as a worker of the policy server keeps.
 """
 
 import asyncio
@@ -19,14 +19,15 @@ from figures import Count, Results
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-import psycopg  # noqa: E402
-from psycopg.pq import Format  # noqa: E402
-from shared import postgres_server  # noqa: E402
+import psycopg
+from psycopg.pq import Format
+from shared import postgres_server
 
-from fastgrey import replay, settings  # noqa: E402
-from fastgrey.shared.greylist import Greylist  # noqa: E402
-from fastgrey.shared.postgresql import BYTEA, CONNECTIONS, INT8, Postgresql  # noqa: E402
-from fastgrey.shared.postgresql_lanes import execute, prepare  # noqa: E402
+from fastgrey import replay, settings
+from fastgrey.shared.engine import Write
+from fastgrey.shared.greylist import Greylist
+from fastgrey.shared.postgresql import BYTEA, CONNECTIONS, INT8, Postgresql
+from fastgrey.shared.postgresql_lanes import execute, prepare
 
 SECTIONS = ("postgresql", "postgresql sizes")
 CALLERS = (1, 8, 32)
@@ -194,7 +195,7 @@ def main() -> None:
                         rates(results, extent, runner, bare, Decisions(Greylist(store, engine)))
                     if results.wants("postgresql sizes"):
                         # A stranger first, for which the partition is made.
-                        runner.run(engine.swap([("waiting", bytes(16))], [(0, 0, 1, 172860)]))  # type: ignore[list-item]
+                        runner.run(engine.swap([("waiting", bytes(16))], [Write(0, 0, 1, 172860)]))
                         sizes(results, extent, server.url, engine.schema)
                 finally:
                     runner.run(closed(engine, bare))

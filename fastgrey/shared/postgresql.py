@@ -53,8 +53,8 @@ SELECT set_config('default_transaction_isolation', 'read committed', false),
        set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
        set_config('enable_mergejoin', 'off', false)
 """
-# Settings of the server under which what was flushed may be lost. Of a standby that follows a session sees that there is
-# one, without further rights.
+# Settings of the server under which what was flushed may be lost. That a standby follows, every session sees, whatever
+# its rights.
 DOUBTS = """
 SELECT doubt FROM (VALUES
     (current_setting('fsync') = 'off',
@@ -121,7 +121,8 @@ class Postgresql:
     Raises EngineError where one of them cannot be meant.
     """
 
-    def __init__(self, url: str, *, password_file: str | None = None, timeout: float = 1.0, namespace: str = "fastgrey"):
+    def __init__(self, url: str, *, password_file: str | None = None, timeout: float = 1.0,
+                 namespace: str = "fastgrey"):
         self.schema = postgresql_schema.checked(namespace)
         self.timeout = timeout
         self._password_file = password_file
@@ -255,8 +256,8 @@ class Postgresql:
             version = await self._version(connection)
         if version != postgresql_schema.VERSION:
             raise EngineError(f"{self.name}: the schema {self.schema} has version {version}, this program knows "
-                              f"{postgresql_schema.VERSION}; install the same fastgrey on every machine, or name another "
-                              "schema, which begins empty")
+                              f"{postgresql_schema.VERSION}; install the same fastgrey on every machine, or name "
+                              "another schema, which begins empty")
         await connection.execute(f"SELECT {self.schema}.make_ahead()")
 
     async def _version(self, connection: Connection) -> int | None:
@@ -341,7 +342,8 @@ class Postgresql:
             await connection.execute(f"SELECT {self.schema}.make_ahead()")
             await connection.execute(f"SELECT {self.schema}.drop_expired($1::bigint)", [now])
             for _ in range(SWEEPS):
-                found = await connection.execute(f"SELECT {self.schema}.sweep($1::bigint, $2::bigint)", [now, SWEEP_PAGES])
+                found = await connection.execute(f"SELECT {self.schema}.sweep($1::bigint, $2::bigint)",
+                                                 [now, SWEEP_PAGES])
                 if not (await found.fetchall())[0][0]:
                     break
 

@@ -1,5 +1,5 @@
-"""A connection to PostgreSQL and the queue before it: what is asked while a statement runs goes into the next one, all of
-it together. So a busy server sends fewer and larger statements, and waits for one flush where many wrote."""
+"""A connection to PostgreSQL and the queue before it: what is asked while a statement runs goes into the next one, all
+of it together. So a busy server sends fewer and larger statements, and waits for one flush where many wrote."""
 
 import asyncio
 import contextlib

@@ -502,7 +502,8 @@ def test_what_was_earned_waits_for_its_flush_and_strangers_do_not(server, schema
                 await put(engine, "waiting", 1001, 1)
                 await put(engine, "hops", 1002, 1)
                 # A hop that lets the sender pass was earned.
-                await trouble(engine, [("hops", key(1003)), ("pair", key(1003))], [Write(0, 0, 2, DAY), Write(1, 0, 2, DAY)])
+                await trouble(engine, [("hops", key(1003)), ("pair", key(1003))],
+                              [Write(0, 0, 2, DAY), Write(1, 0, 2, DAY)])
             finally:
                 sql("ALTER SYSTEM RESET synchronous_standby_names")
                 sql("SELECT pg_reload_conf()")
@@ -535,7 +536,8 @@ def test_a_database_that_became_read_only_is_left(server, schema, sql):
                         said = str(error)
                 assert "name all hosts in the URL" in said, said
                 # That of strangers was asked nothing yet; that of what was earned is gone, and no other one is good.
-                kept = f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{schema}.swap(%' AND pid <> pg_backend_pid()"
+                kept = (f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{schema}.swap(%' "
+                        "AND pid <> pg_backend_pid()")
                 assert wait_until(lambda: sql(kept) == [(1,)]), sql(kept)
                 assert "read-only" in refused_in_thread(server.url, schema)
             finally:
