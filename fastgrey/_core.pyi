@@ -73,6 +73,18 @@ class Store:
         now: float | None = None,
         dry_run: bool = False,
     ) -> Verdict: ...
+    def ask(
+        self,
+        *,
+        client: str | bytes,
+        sender: str | bytes,
+        recipient: str | bytes,
+        client_name: str | bytes | None = None,
+        name_trusted: bool | None = None,
+        relay: bool = False,
+        now: float | None = None,
+        dry_run: bool = False,
+    ) -> Verdict: ...
     def close(self) -> None: ...
     def _share(self) -> None: ...
     def _alone(self) -> AbstractContextManager[object]: ...

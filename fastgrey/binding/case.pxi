@@ -67,7 +67,7 @@ cdef class Case:
             return None
         return Verdict(
             ACTION_NAMES[v.action], REASON_NAMES[v.reason], v.wait,
-            cause_text(&self.store.state, v.fault, v.error) if v.fault != NO_FAULT else None,
+            verdict_cause(&self.store.state, v),
             short_key(v.key) if v.has_key else None,
             v.rule.decode("ascii") if v.rule[0] else None,
         )

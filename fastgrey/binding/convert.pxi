@@ -49,6 +49,13 @@ cdef str cause_text(StoreState *s, int fault, int error):
     return line.decode("ascii", "replace")
 
 
+cdef str verdict_cause(StoreState *s, const VerdictState *v):
+    """Why there is no decision, None where there is one."""
+    if v.told != NULL:
+        return v.told.cause.decode("ascii") or None
+    return cause_text(s, v.fault, v.error) if v.fault != NO_FAULT else None
+
+
 cdef str short_key(const unsigned char *key):
     return key[:SHORT_KEY].hex()
 

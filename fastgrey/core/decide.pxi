@@ -74,12 +74,17 @@ cdef int decide_begin(StoreState *s, const Request *q, Envelope *e, VerdictState
 
 
 cdef int decide_known(StoreState *s, const Request *q, Envelope *e, VerdictState *v, bint *decided) noexcept nogil:
-    """Steps 2 to 9, from one snapshot of the generation in force."""
+    """Steps 2 to 9, from one snapshot of the generation in force; all from 6 on where fastgrey serve is asked."""
     cdef MDB_txn *txn = NULL
     cdef Match m
     cdef int found = 0, fault = decide_begin(s, q, e, v, &txn, decided)
     if fault != NO_FAULT:
         return fault
+    if not decided[0] and s.told != NULL and s.head.settings.shared:
+        # Nothing is kept from being used anew while somebody else is waited for.
+        environment_read_end(&s.passed)
+        decided[0] = True
+        return ask(s, q, v)
     if not decided[0]:
         found = known_match(s, txn, e, q.now, &m)
     environment_read_end(&s.passed)
@@ -122,7 +127,8 @@ cdef int decide_pending(StoreState *s, const Request *q, const Envelope *e, Verd
 
 
 cdef void decide(StoreState *s, const Request *q, VerdictState *v) noexcept nogil:
-    """Decide one request. Faults end as reason error with the action that on_error names."""
+    """Decide one request, or have it decided by fastgrey serve. Faults end as reason error with the action that on_error
+    names."""
     cdef Envelope e
     cdef bint decided = True
     cdef int fault = NO_FAULT
@@ -138,7 +144,7 @@ cdef void decide(StoreState *s, const Request *q, VerdictState *v) noexcept nogi
             fault = decide_pending(s, q, &e, v)
     if fault != NO_FAULT:
         decide_error(s, v, fault)
-    if not q.dry:
+    if not q.dry and v.told == NULL:
         count_verdict(s, v, q.clock)
 
 
