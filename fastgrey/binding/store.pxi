@@ -84,12 +84,7 @@ cdef class Store:
         q.dry = dry_run
         with self.lock:
             self._decide(&q, &v)
-            return Verdict(
-                ACTION_NAMES[v.action], REASON_NAMES[v.reason], v.wait,
-                verdict_cause(&self.state, &v),
-                short_key(v.key) if v.has_key else None,
-                v.rule.decode("ascii") if v.rule[0] else None,
-            )
+            return verdict_made(&self.state, &v)
 
     def ask(self, **request):
         """Decide as a hook does, with the arguments of check: where the setting shared says so, the records are elsewhere,

@@ -5,13 +5,13 @@ cdef enum:
     ASK_MILLISECONDS = 5000
 
 
-cdef int64_t milliseconds() noexcept nogil:
+cdef int64_t ask_clock() noexcept nogil:
     cdef timespec t
     syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &t)
     return <int64_t>t.tv_sec * 1000 + t.tv_nsec // 1_000_000
 
 
-cdef int reach(int fd, const char *path) noexcept nogil:
+cdef int ask_reach(int fd, const char *path) noexcept nogil:
     """Connect to who listens at a socket of that path; an errno where nobody does, or not in time.
 
     The address of a socket has room for 107 bytes, and connect(2) follows a link; so the socket is opened by its name
@@ -36,7 +36,7 @@ cdef int reach(int fd, const char *path) noexcept nogil:
     return error
 
 
-cdef int receive(int fd, int64_t until, char *data, size_t *size) noexcept nogil:
+cdef int ask_receive(int fd, int64_t until, char *data, size_t *size) noexcept nogil:
     """Read up to the empty line that ends an answer; an errno where it does not come, or not in time."""
     cdef pollfd wanted
     cdef int64_t left
@@ -46,7 +46,7 @@ cdef int receive(int fd, int64_t until, char *data, size_t *size) noexcept nogil
     wanted.events = <short>POLLIN
     size[0] = 0
     while size[0] < EXCHANGE_SIZE:
-        left = until - milliseconds()
+        left = until - ask_clock()
         # What is there already is read however late it is: this process itself may have been held up.
         ready = poll(&wanted, 1, <int>left if left > 0 else 0)
         if ready < 0 and errno == EINTR:
@@ -64,7 +64,7 @@ cdef int receive(int fd, int64_t until, char *data, size_t *size) noexcept nogil
     return EPROTO
 
 
-cdef int exchange(const char *path, Text *question, int64_t until, char *answer, size_t *size) noexcept nogil:
+cdef int ask_exchange(const char *path, Text *question, int64_t until, char *answer, size_t *size) noexcept nogil:
     """The answer to a question from who listens at that path; an errno where there is none."""
     cdef timeval bound
     cdef ssize_t sent
@@ -75,14 +75,14 @@ cdef int exchange(const char *path, Text *question, int64_t until, char *answer,
     bound.tv_usec = 0
     # connect(2) waits so long for room in the queue of the listener; poll(2) cannot.
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &bound, sizeof(bound))
-    error = reach(fd, path)
+    error = ask_reach(fd, path)
     if error == 0:
         # It fits into the buffer of a new connection.
         sent = send(fd, question.data, question.size, MSG_DONTWAIT | MSG_NOSIGNAL)
         if sent != <ssize_t>question.size:
             error = errno if sent < 0 else ETIMEDOUT
     if error == 0:
-        error = receive(fd, until, answer, size)
+        error = ask_receive(fd, until, answer, size)
     close(fd)
     return error
 
@@ -93,14 +93,14 @@ cdef int ask(StoreState *s, const Request *q, VerdictState *v) noexcept nogil:
     # The question, and in its place the answer.
     cdef char text[EXCHANGE_SIZE]
     cdef Text question = text_begin(text, EXCHANGE_SIZE)
-    cdef int64_t until = milliseconds() + ASK_MILLISECONDS
+    cdef int64_t until = ask_clock() + ASK_MILLISECONDS
     cdef VerdictState found = v[0]
     cdef size_t size = 0
     cdef int error
     s.part = b"serve.sock"
     join(path, sizeof(path), s.path, s.part)
     question_write(&question, q)
-    error = exchange(path, &question, until, text, &size)
+    error = ask_exchange(path, &question, until, text, &size)
     if error == 0 and answer_read(span(text, size), &found, s.told) != 0:
         error = EPROTO
     if error != 0:

@@ -44,6 +44,8 @@ class Connection(asyncio.Protocol):
         found = asked.attributes
         if asked.kind == "postfix" and (found.get(b"protocol_state") != b"RCPT" or found.get(b"sasl_username")):
             return b"action=DUNNO\n\n"
+        if asked.kind == "hook":
+            return requests.reply(asked.kind, self.store.check(**requests.question(found)), self.options)
         name = found.get(b"client_name")
         verdict = self.store.check(
             client=found.get(b"client_address", b""), sender=found.get(b"sender", b""),

@@ -1,6 +1,6 @@
 """Requests as they come and replies as they go: Postfix's policy protocol, the hook's exchange, the plain line."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastgrey.verdict import Verdict
 
@@ -58,6 +58,19 @@ def _attributes(text: bytes) -> Asked:
     return Asked(kinds[found[b"request"]], found)
 
 
+def question(found: dict[bytes, bytes]) -> dict[str, Any]:
+    """What a hook or fastgrey check asks, as arguments of Store.check. Raises Broken."""
+    now = found.get(b"now", b"")
+    if now and not now.isdigit():
+        raise Broken("a time that is no number")
+    return {
+        "client": found.get(b"client_address", b""), "client_name": found.get(b"client_name"),
+        "sender": found.get(b"sender", b""), "recipient": found.get(b"recipient", b""),
+        "name_trusted": {b"yes": True, b"no": False}.get(found.get(b"name_trusted", b"")),
+        "now": int(now) if now else None, "dry_run": found.get(b"dry_run") == b"yes",
+    }
+
+
 def reply(kind: str, verdict: Verdict, options: Options) -> bytes:
     """The verdict in the words of who asked."""
     if kind == "hook":
@@ -77,5 +90,6 @@ def reply(kind: str, verdict: Verdict, options: Options) -> bytes:
 
 def _hook_reply(verdict: Verdict) -> bytes:
     lines = [f"verdict={verdict.action} {verdict.reason} {verdict.wait}"]
-    lines += [f"{name}={value}" for name in ("key", "rule", "cause") if (value := getattr(verdict, name))]
+    lines += [f"{name}={value}" for name in ("key", "rule", "waited", "cause") if (value := getattr(verdict, name))]
+    lines += [f"note={note}" for note in verdict.notes]
     return ("\n".join(lines) + "\n\n").encode("utf-8", "replace")
