@@ -2,7 +2,7 @@
 
 cdef extern from "errno.h" nogil:
     int errno
-    int ENOENT, EACCES, EROFS, ENOMEM, EBADF, EINVAL, ENOTDIR, EISDIR, ENAMETOOLONG, EEXIST, EINTR, EAGAIN, ELOOP, EMLINK
+    int ENOENT, EACCES, EROFS, ENOMEM, EBADF, EINVAL, ENOTDIR, EISDIR, ENAMETOOLONG, EEXIST, EINTR, EAGAIN, ELOOP, EMLINK, EPIPE
     int EPROTO, ECONNRESET, ETIMEDOUT
 
 cdef extern from "fcntl.h" nogil:
@@ -109,6 +109,7 @@ cdef extern from "time.h" nogil:
         time_t tv_sec
         long tv_nsec
     int CLOCK_REALTIME, CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *now)
     int nanosleep(const timespec *wanted, timespec *left)
 
 cdef extern from "sys/socket.h" nogil:
@@ -131,9 +132,20 @@ cdef extern from "poll.h" nogil:
         int fd
         short events
         short revents
-    int POLLIN
+    int POLLIN, POLLOUT
     int poll(pollfd *descriptors, unsigned long number, int milliseconds)
 
 cdef extern from "arpa/inet.h" nogil:
     int AF_INET6
     int inet_pton(int family, const char *text, void *out)
+
+cdef extern from "sys/epoll.h" nogil:
+    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
+    ctypedef union epoll_data_t:
+        unsigned long long u64
+    cdef struct epoll_event:
+        unsigned int events
+        epoll_data_t data
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll, int operation, int fd, epoll_event *event)
+    int epoll_wait(int epoll, epoll_event *events, int most, int milliseconds)
