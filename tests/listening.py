@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -95,10 +96,11 @@ def answers(store):
 
 @contextlib.contextmanager
 def serving(store, *options):
-    """The real server of a store, once it listens; ended at the end, where the test did not."""
+    """The real server of a store with its workers, all in a process group of their own, once it listens; ended at the
+    end, where the test did not."""
     log = open(store.parent / f"{store.name}.log", "ab")
     process = subprocess.Popen([FASTGREY, "serve", "--store", store, *options], stdin=subprocess.DEVNULL, stdout=log,
-                               stderr=log, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8",
+                               stderr=log, start_new_session=True, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8",
                                                 "FASTGREY_CONFIG": str(store.parent / "etc" / "fastgrey.toml")})
     try:
         assert wait_until(lambda: process.poll() is not None or answers(store)), "it does not listen"
@@ -110,8 +112,11 @@ def serving(store, *options):
             try:
                 process.wait(60)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                pass
+        # What a test stopped, or a master that was killed left.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         log.close()
 
 

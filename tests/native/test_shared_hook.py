@@ -367,13 +367,13 @@ def test_servers_that_take_their_time(tmp_path):
         stack.enter_context(listening(stores["slow"], slow))
         server = stack.enter_context(serving(stores["stopped"]))
         queue = full(stores["full"])
-        os.kill(server.pid, signal.SIGSTOP)
+        os.killpg(server.pid, signal.SIGSTOP)
         try:
             hooks = {name: start(store) for name, store in stores.items()}
             for name, process in hooks.items():
                 unanswered(ended(process), "defer", stores[name], ": Connection timed out; ")
         finally:
-            os.kill(server.pid, signal.SIGCONT)
+            os.killpg(server.pid, signal.SIGCONT)
             for one in queue:
                 one.close()
     for name, store in stores.items():
@@ -415,6 +415,8 @@ def test_path_longer_than_an_address_of_a_socket(tmp_path, run_hook):
         assert run_hook(env={"FASTGREY_STORE": str(store)}).words == ["defer", "new"]
     assert len(questions) == 1
     unanswered(run_hook(env={"FASTGREY_STORE": str(store)}), "accept", store, "No such file")
+    with serving(store):
+        assert run_hook(env={"FASTGREY_STORE": str(store)}).words == ["defer", "new"]
 
 
 def test_relative_path(shared, run_hook):
@@ -536,7 +538,7 @@ def test_server_restarted_while_hooks_ask(make_store, path):
                 seen = len(lines)
                 assert wait_until(lambda seen=seen: sum(" accept known-triplet " in line for line in lines[seen:]) > 5)
                 if number % 2:
-                    server.kill()
+                    os.killpg(server.pid, signal.SIGKILL)
                     server.wait()
             if number % 2:
                 (path / SOCKET).unlink(missing_ok=True)
