@@ -296,6 +296,9 @@ def test_link_is_not_followed(shared, run_hook, tmp_path):
             assert (result.status, result.words) == (111, ["defer", "error"])
             assert "a link stands where the store has a file or directory of its own" in result.line
             assert "(serve.sock)" in result.line
+            with fastgrey.open(shared) as store:
+                cause = store.ask(client="192.0.2.1", sender="a@example.org", recipient="b@example.net").cause
+            assert cause.startswith("a link stands where the store has a file or directory of its own")
     assert questions == []
 
 
