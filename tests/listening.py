@@ -98,10 +98,12 @@ def answers(store):
 def serving(store, *options):
     """The real server of a store with its workers, all in a process group of their own, once it listens; ended at the
     end, where the test did not."""
+    config = store.parent / f"{store.name}.toml"
+    config.touch()
     log = open(store.parent / f"{store.name}.log", "ab")
-    process = subprocess.Popen([FASTGREY, "serve", "--store", store, *options], stdin=subprocess.DEVNULL, stdout=log,
-                               stderr=log, start_new_session=True, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8",
-                                                "FASTGREY_CONFIG": str(store.parent / "etc" / "fastgrey.toml")})
+    process = subprocess.Popen([FASTGREY, "serve", "--store", store, "--config", config, *options],
+                               stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                               env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"})
     try:
         assert wait_until(lambda: process.poll() is not None or answers(store)), "it does not listen"
         assert process.poll() is None, log_of(store)
@@ -109,10 +111,8 @@ def serving(store, *options):
     finally:
         if process.poll() is None:
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(60)
-            except subprocess.TimeoutExpired:
-                pass
         # What a test stopped, or a master that was killed left.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
