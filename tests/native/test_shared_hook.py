@@ -231,7 +231,7 @@ BROKEN = {
     "a wait of words": b"verdict=accept retry 0\nwaited=long\n\n", "a line without =": b"verdict=accept pool 0\nx\n\n",
     "a control character": b"verdict=accept pool 0\nnote=\x1b[2J\n\n", "a byte of no ASCII": b"verdict=accept pool 0\nnote=\xc3\xa9\n\n",
     "a NUL": b"verdict=accept pool 0\nnote=a\0b\n\n", "CR LF": b"verdict=accept pool 0\r\n\r\n",
-    "more behind the end": NEW + b"x", "two answers": NEW + NEW, "words of another protocol": b"action=DUNNO\n\n",
+    "an empty line in between": b"verdict=accept pool 0\n\nnote=a\n\n", "more behind the end": NEW + b"x", "two answers": NEW + NEW, "words of another protocol": b"action=DUNNO\n\n",
     "random": bytes(range(256)), "a line of 5,000 bytes": b"verdict=accept pool 0\nnote=" + b"x" * 5000 + b"\n\n",
     "a megabyte": b"x" * (1 << 20), "a megabyte of lines": b"a=b\n" * (1 << 18),
 }
