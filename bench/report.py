@@ -54,6 +54,9 @@ CHAPTERS: dict[str, tuple[str, str]] = {
               "(`bench/floor.c`), against the same empty executable."),
     "others": ("What one would use instead", "Each against the hook with the same question: how many times as long it "
                "takes."),
+    "shared": ("Where records are shared", "The hook asks `fastgrey serve` on the same machine, one question and one "
+               "answer over a socket of its own. The client of postgrey does the same (`bench/baselines/ask_postgrey.c`), "
+               "and is set against it."),
     "executable": ("What a check asks of the kernel", "Counted, not timed; `tests/native/test_counts.py` keeps it so."),
     "rules": ("Rules", "The hook on a store with rules by the hook on one without."),
     "flood": ("A flood of strangers", "A known sender's check while a process floods its store, by that on a store "

@@ -62,15 +62,7 @@ cdef class Case:
     @property
     def verdict(self):
         """The verdict as it stands; None before the case is decided."""
-        cdef VerdictState *v = &self.result
-        if not self.decided:
-            return None
-        return Verdict(
-            ACTION_NAMES[v.action], REASON_NAMES[v.reason], v.wait,
-            cause_text(&self.store.state, v.fault, v.error) if v.fault != NO_FAULT else None,
-            short_key(v.key) if v.has_key else None,
-            v.rule.decode("ascii") if v.rule[0] else None,
-        )
+        return verdict_made(&self.store.state, &self.result) if self.decided else None
 
     @property
     def slots(self):

@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fastgrey.errors import ServeError
@@ -54,7 +55,8 @@ def _bind_unix(path: str, mode: int) -> socket.socket:
         _clear(path)
         mask = os.umask(0o777 & ~mode)
         try:
-            made.bind(path)
+            with _short(path) as name:
+                made.bind(name)
         finally:
             os.umask(mask)
         made.listen(BACKLOG)
@@ -63,6 +65,19 @@ def _bind_unix(path: str, mode: int) -> socket.socket:
         raise
     made.setblocking(False)
     return made
+
+
+@contextlib.contextmanager
+def _short(path: str) -> Iterator[str]:
+    """A name of the same place that fits into the address of a socket, which has room for 107 bytes."""
+    if len(os.fsencode(path)) < 108:
+        yield path
+        return
+    place = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{place}/{os.path.basename(path)}"
+    finally:
+        os.close(place)
 
 
 def _clear(path: str) -> None:
@@ -76,7 +91,8 @@ def _clear(path: str) -> None:
         # A full backlog is a server too.
         probe.setblocking(False)
         try:
-            probe.connect(path)
+            with _short(path) as name:
+                probe.connect(name)
         except ConnectionRefusedError:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)

@@ -41,6 +41,7 @@ include "targets/record.pxi"
 include "targets/caller.pxi"
 include "targets/log.pxi"
 include "targets/reply.pxi"
+include "targets/exchange.pxi"
 include "targets/table.pxi"
 include "targets/planted.pxi"
 
@@ -70,6 +71,8 @@ cdef public int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) noexcep
         fuzz_log(&i)
     elif strcmp(target, b"reply") == 0:
         fuzz_reply(&i)
+    elif strcmp(target, b"exchange") == 0:
+        fuzz_exchange(&i)
     elif strcmp(target, b"table") == 0:
         fuzz_table(&i)
     elif strcmp(target, b"planted") == 0:
