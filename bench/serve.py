@@ -1,0 +1,192 @@
+"""Decisions a second of `fastgrey serve`, and how long one takes.
+
+    bench/serve.py [--profile quick|full] [--only SECTION]
+
+Beside a server in C that decides nothing, which is the limit, and beside the greylisters that are used elsewhere, all in
+turn in one run, on the same questions, of known senders, of strangers or of half of each; every answer is checked. One
+process asks (load.c), and it needs a processor as the server does.
+
+A peer that is not installed is skipped, and that is said; peer_decisions.py names the packages.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import figures
+from figures import Count, Figure, Results, figures_of, turns
+from peers import PEERS, is_here, own
+from peers.asking import Target, Tools
+from peers.questions import KINDS, Questions, known
+from serving import Empty, Serve, Server
+
+SECTIONS = RATES, LATENCY = "serve", "serve-latency"
+
+
+class Size(NamedTuple):
+    """How much a profile measures."""
+
+    entries: int
+    # Of decisions a second: rounds, and seconds that each subject should take in one.
+    rounds: int
+    seconds: float
+    # The same of how long one takes; with so many connections, and those of peers, of which some are slow.
+    times: int
+    each: float
+    connections: tuple[int, ...]
+    peers: tuple[int, ...]
+
+
+SIZES = {
+    "smoke": Size(200, 2, 0.01, 1, 0.01, (1, 4), (1,)),
+    "quick": Size(2000, 3, 0.06, 1, 0.1, (1, 32, 256), (1, 32)),
+    "full": Size(20_000, 7, 0.5, 3, 1.0, (1, 32, 256), (1, 32, 256)),
+}
+# Where decisions a second are measured.
+CONNECTIONS = 8
+# Of questions that are timed; of those that tell how many these shall be, and seconds that they must take to tell it.
+FEWEST, MOST = 16, 150_000
+TRIAL, TOLD = 1000, 0.005
+# Of percentiles: a hundredth and a thousandth of fewer questions is none.
+ENOUGH = {"p50": 1, "p99": 100, "p999": 1000}
+NO_MORE_THAN = "serve has a worker for each processor, and the process that asks needs one, too"
+
+
+class Subject(NamedTuple):
+    """Somebody who is asked."""
+
+    name: str
+    # What it is asked over, and where.
+    over: str
+    target: Target
+    # What is not comparable.
+    note: str = ""
+    # How many answers to the questions of a file may be wrong.
+    wrong: Callable[[Path], int] = lambda questions: 0
+    # The kinds of questions that make a difference to it.
+    kinds: tuple[str, ...] = KINDS
+
+    def called(self, kind: str) -> str:
+        """In figures."""
+        return ", ".join([self.name, *([kind] if len(self.kinds) > 1 else []), self.over])
+
+
+class Asker:
+    """Asks each subject as many questions as it answers in so many seconds."""
+
+    def __init__(self, tools: Tools, questions: Questions) -> None:
+        self._tools = tools
+        self._questions = questions
+
+    def paced(self, subject: Subject, kind: str, connections: int, seconds: float) -> Callable[[], dict[str, Any]]:
+        """What asks once more for so many seconds, and returns what load found."""
+        number, found = FEWEST, self._ask(subject, kind, connections, FEWEST)
+        # The first of all has whatever is done but once.
+        while number == FEWEST or (number < TRIAL and found["seconds"] < TOLD):
+            number *= 4
+            found = self._ask(subject, kind, connections, number)
+        return partial(self._ask, subject, kind, connections,
+                       max(FEWEST, min(MOST, int(seconds / each(found)))))
+
+    def _ask(self, subject: Subject, kind: str, connections: int, number: int) -> dict[str, Any]:
+        asked = kind if kind in subject.kinds else subject.kinds[0]
+        (file,) = self._questions.files(asked, connections + number, 1)
+        found = self._tools.loaded(subject.target, connections, file, subject.wrong(file))
+        file.unlink()
+        return found
+
+
+def answers(found: dict[str, Any]) -> int:
+    """How many there were."""
+    return int(found["accept"] + found["defer"] + found["reject"])
+
+
+def each(found: dict[str, Any]) -> float:
+    """Seconds of one, of all connections together."""
+    return float(found["seconds"]) / answers(found)
+
+
+def rates(subjects: list[Subject], asker: Asker, size: Size) -> Iterator[Figure | Count]:
+    """serve by the limit, and the peers by serve over the same kind of socket."""
+    for kind in KINDS:
+        paced = {one: asker.paced(one, kind, CONNECTIONS, size.seconds) for one in subjects}
+        found = turns(paced, size.rounds)
+        seconds = {one: [each(row) for row in rows] for one, rows in found.items()}
+        ours = {one.over: one for one in subjects if one.name == Serve.name}
+        for one in subjects:
+            beside = ours[one.over]
+            if one is beside:
+                continue
+            subject, base = (one, beside) if len(one.kinds) > 1 else (beside, one)
+            yield from figures_of({base.called(kind): seconds[base], subject.called(kind): seconds[subject]},
+                                  base.called(kind), RATES, notes={subject.called(kind): subject.note})
+        yield Count(RATES, f"{kind}, {CONNECTIONS} connections", {
+            **{f"{one.called(kind)} a second": round(1 / median(taken)) for one, taken in seconds.items()},
+            "wrong answers": sum(row["wrong"] for rows in found.values() for row in rows)})
+
+
+def latencies(subjects: list[Subject], asker: Asker, size: Size) -> Iterator[Count]:
+    """Percentiles of a question's time, of each with few connections and with many."""
+    ours = {Serve.name, "empty server"}
+    for connections in size.connections:
+        for kind in KINDS[:2]:
+            paced = {one: asker.paced(one, kind, connections, size.each) for one in subjects
+                     if connections in (size.connections if one.name in ours else size.peers)
+                     and (kind == KINDS[0] or kind in one.kinds)}
+            for one, rows in turns(paced, size.times).items():
+                numbers: dict[str, int | float] = {"connections": connections,
+                                                   "a second": round(1 / median(map(each, rows)))}
+                numbers |= {key: median(row[key] for row in rows) for key, least in ENOUGH.items()
+                            if min(map(answers, rows)) >= least}
+                yield Count(LATENCY, f"{one.called(kind)}, {connections} connections", numbers)
+
+
+def here(place: Path, entries: int, results: Results, stack: contextlib.ExitStack) -> Iterator[Subject]:
+    """Ours, the limit, and the peers that this machine has; they run until the stack ends."""
+    store = place / "store"
+    own.fill(store, entries, known)
+    workers = len(os.sched_getaffinity(0))
+    servers: Iterable[tuple[Server, tuple[str, ...], str]] = [
+        (Serve(place / "serve", store), KINDS, NO_MORE_THAN),
+        *((Empty(place / f"empty{processes}", processes), KINDS[:1], "") for processes in sorted({1, workers})),
+    ]
+    for server, kinds, note in servers:
+        stack.enter_context(server.running())
+        for over, target in server.targets.items():
+            yield Subject(server.name, over, target, note, kinds=kinds)
+    for made in PEERS:
+        if is_here(made, RATES, results):
+            (place / made.name).mkdir()
+            peer = made(place / made.name)
+            peer.fill(entries, 0, known)
+            stack.enter_context(peer.running())
+            yield Subject(peer.name, "unix" if peer.where.startswith("/") else "TCP", Target(peer.way, peer.where),
+                          f"{NO_MORE_THAN}. {peer.differs}", peer.wrong_in)
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = figures.parser(__doc__).parse_args()
+    results = Results(arguments, SECTIONS)
+    size = SIZES[arguments.profile]
+    with tempfile.TemporaryDirectory(prefix="fastgrey-bench-") as name, contextlib.ExitStack() as stack:
+        place = Path(name)
+        # Where a peer becomes a user of its own, that one must get to its directory.
+        place.chmod(0o711)
+        asker = Asker(Tools(place), Questions(place, size.entries))
+        wanted = [section for section in SECTIONS if results.wants(section)]
+        subjects = list(here(place, size.entries, results, stack))
+        for section, measured in ((RATES, rates), (LATENCY, latencies)):
+            if section in wanted:
+                for one in measured(subjects, asker, size):
+                    results.add(one)
+    results.write()
+
+
+if __name__ == "__main__":
+    main()
