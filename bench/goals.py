@@ -52,4 +52,8 @@ GOALS = (
          number="most", seconds=True),
     Goal("bytes on disk of a known triplet after compaction: at most 40", "compaction",
          r".* entries, half of them expired", 40, number="bytes an entry after"),
+    *(Goal(f"known senders over {over}, serve by an empty server in C: at most 2", "serve",
+           rf"serve, known, {over}", 2) for over in ("TCP", "unix")),
+    Goal("strangers, the best of the other greylisters by serve: at least 3", "serve", r"(?!serve).*, new, .*", 3,
+         least=True),
 )

@@ -88,20 +88,20 @@ static void put(struct connection *c, long question, double when)
 /* Whether all of the answer is there. */
 static int heard(struct connection *c)
 {
-    int n = read(c->s, c->text + c->got, sizeof c->text - 1 - c->got);
+    int n = read(c->s, c->text + c->got, sizeof c->text - 1 - c->got), complete;
 
-    if (n < 0 || (n == 0 && way->stays)) {
-        errno = n < 0 ? errno : ECONNRESET;
+    if (n < 0)
         fail(where);
-    }
     c->got += n;
     c->text[c->got] = 0;
-    if (!way->stays) {
-        if (n == 0)
-            close(c->s);
-        return n == 0;
+    complete = way->stays ? policy_complete(c->text) : n == 0;
+    if (way->stays && (n == 0 || complete < 0)) {
+        errno = n == 0 ? ECONNRESET : EPROTO;
+        fail(where);
     }
-    return policy_complete(c->text, c->got);
+    if (complete && !way->stays)
+        close(c->s);
+    return complete;
 }
 
 /* Asks these questions over so many connections, until each has its answer; seconds from the first to the last. */

@@ -2,9 +2,9 @@
 
     bench/serve.py [--profile quick|full] [--only SECTION]
 
-Beside a server in C that decides nothing, which is the limit, and beside the greylisters that are used elsewhere, all in
-turn in one run, on the same questions, of known senders, of strangers or of half of each; every answer is checked. One
-process asks (load.c), and it needs a processor as the server does.
+Beside a server in C that decides nothing, which is the limit, and beside the greylisters that are used elsewhere, all
+in turn in one run, on the same questions, of known senders, of strangers or of half of each; every answer is checked.
+One process asks (load.c), and it needs a processor as the server does.
 
 A peer that is not installed is skipped, and that is said; peer_decisions.py names the packages.
 """
@@ -54,7 +54,7 @@ FEWEST, MOST = 16, 150_000
 TRIAL, TOLD = 1000, 0.005
 # Of percentiles: a hundredth and a thousandth of fewer questions is none.
 ENOUGH = {"p50": 1, "p99": 100, "p999": 1000}
-NO_MORE_THAN = "serve has a worker for each processor, and the process that asks needs one, too"
+OURS = "serve has a worker for each processor, and the process that asks needs one, too; it flushes for no stranger"
 
 
 class Subject(NamedTuple):
@@ -86,12 +86,10 @@ class Asker:
     def paced(self, subject: Subject, kind: str, connections: int, seconds: float) -> Callable[[], dict[str, Any]]:
         """What asks once more for so many seconds, and returns what load found."""
         number, found = FEWEST, self._ask(subject, kind, connections, FEWEST)
-        # The first of all has whatever is done but once.
-        while number == FEWEST or (number < TRIAL and found["seconds"] < TOLD):
+        while number < TRIAL and found["seconds"] < TOLD:
             number *= 4
             found = self._ask(subject, kind, connections, number)
-        return partial(self._ask, subject, kind, connections,
-                       max(FEWEST, min(MOST, int(seconds / each(found)))))
+        return partial(self._ask, subject, kind, connections, max(FEWEST, min(MOST, int(seconds / each(found)))))
 
     def _ask(self, subject: Subject, kind: str, connections: int, number: int) -> dict[str, Any]:
         asked = kind if kind in subject.kinds else subject.kinds[0]
@@ -146,13 +144,14 @@ def latencies(subjects: list[Subject], asker: Asker, size: Size) -> Iterator[Cou
                 yield Count(LATENCY, f"{one.called(kind)}, {connections} connections", numbers)
 
 
-def here(place: Path, entries: int, results: Results, stack: contextlib.ExitStack) -> Iterator[Subject]:
+def here(place: Path, entries: int, section: str, results: Results,
+         stack: contextlib.ExitStack) -> Iterator[Subject]:
     """Ours, the limit, and the peers that this machine has; they run until the stack ends."""
     store = place / "store"
     own.fill(store, entries, known)
     workers = len(os.sched_getaffinity(0))
     servers: Iterable[tuple[Server, tuple[str, ...], str]] = [
-        (Serve(place / "serve", store), KINDS, NO_MORE_THAN),
+        (Serve(place / "serve", store), KINDS, OURS),
         *((Empty(place / f"empty{processes}", processes), KINDS[:1], "") for processes in sorted({1, workers})),
     ]
     for server, kinds, note in servers:
@@ -160,13 +159,13 @@ def here(place: Path, entries: int, results: Results, stack: contextlib.ExitStac
         for over, target in server.targets.items():
             yield Subject(server.name, over, target, note, kinds=kinds)
     for made in PEERS:
-        if is_here(made, RATES, results):
+        if is_here(made, section, results):
             (place / made.name).mkdir()
             peer = made(place / made.name)
             peer.fill(entries, 0, known)
             stack.enter_context(peer.running())
             yield Subject(peer.name, "unix" if peer.where.startswith("/") else "TCP", Target(peer.way, peer.where),
-                          f"{NO_MORE_THAN}. {peer.differs}", peer.wrong_in)
+                          f"{OURS}. {peer.differs}", peer.wrong_in)
 
 
 def main() -> None:
@@ -179,10 +178,10 @@ def main() -> None:
         # Where a peer becomes a user of its own, that one must get to its directory.
         place.chmod(0o711)
         asker = Asker(Tools(place), Questions(place, size.entries))
-        wanted = [section for section in SECTIONS if results.wants(section)]
-        subjects = list(here(place, size.entries, results, stack))
+        subjects: list[Subject] = []
         for section, measured in ((RATES, rates), (LATENCY, latencies)):
-            if section in wanted:
+            if results.wants(section):
+                subjects = subjects or list(here(place, size.entries, section, results, stack))
                 for one in measured(subjects, asker, size):
                     results.add(one)
     results.write()

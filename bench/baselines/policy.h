@@ -69,10 +69,12 @@ static inline int policy_question(char *text, size_t room, const char *client, c
     return length < (int)room ? length : -1;
 }
 
-/* Whether so much of an answer is all of it. */
-static inline int policy_complete(const char *text, int length)
+/* Whether what has come is an answer: 0 not yet all of it, -1 that and more. */
+static inline int policy_complete(const char *text)
 {
-    return length >= 2 && memcmp(text + length - 2, "\n\n", 2) == 0;
+    const char *end = strstr(text, "\n\n");
+
+    return !end ? 0 : end[2] ? -1 : 1;
 }
 
 static inline int policy_answer(const char *text)
@@ -88,15 +90,16 @@ static inline int policy_answer(const char *text)
 static inline int policy_asked(int s, const char *client, const char *sender, const char *recipient)
 {
     char text[4096];
-    int length = policy_question(text, sizeof text, client, sender, recipient), got, n;
+    int length = policy_question(text, sizeof text, client, sender, recipient), got = 0, n, complete;
 
     if (length < 0 || write(s, text, length) != length)
         return NO_ANSWER;
-    for (got = 0; !policy_complete(text, got); got += n) {
+    do {
         n = read(s, text + got, sizeof text - 1 - got);
         if (n <= 0)
             return NO_ANSWER;
-    }
-    text[got] = 0;
-    return policy_answer(text);
+        got += n;
+        text[got] = 0;
+    } while ((complete = policy_complete(text)) == 0);
+    return complete > 0 ? policy_answer(text) : NO_ANSWER;
 }

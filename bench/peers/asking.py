@@ -22,7 +22,7 @@ class Target(NamedTuple):
 
 
 class Tools:
-    """ask, load, the clock for daemons, and the client that a hook would be that leaves it to a daemon; compiled here."""
+    """ask, load, the clock for daemons, and the client that a hook would be that asks a daemon; compiled here."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -72,6 +72,7 @@ class Tools:
     def _result(self, target: Target, status: int, output: bytes, allowed: int) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(output) if output else {"wrong": 1}
         if status != 0 or found["wrong"] > allowed:
-            said = [line for line in self.log.read_text().splitlines() if line.startswith(("ask: ", "load: "))]
-            raise SystemExit(f"bench: {target.way} {target.where}: {found}: {(said or ["nothing said"])[-1]}")
+            lines = self.log.read_text().splitlines()
+            said = [line for line in lines if line.startswith(("ask: ", "load: "))] or ["nothing said"]
+            raise SystemExit(f"bench: {target.way} {target.where}: {found}: {said[-1]}")
         return found
