@@ -3,8 +3,8 @@
 import asyncio
 import math
 import struct
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.adapt import Dumper
@@ -14,6 +14,7 @@ from psycopg.pq import Format
 from fastgrey.errors import EngineError
 
 from . import postgresql_schema
+from .address import read_password
 from .engine import Slot, Write
 from .postgresql_faults import raced, told
 from .postgresql_lanes import Connection, Lane, hang_up
@@ -50,6 +51,23 @@ SELECT set_config('default_transaction_isolation', 'read committed', false),
        set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
        set_config('enable_mergejoin', 'off', false)
 """
+# Settings of the server under which what was flushed may be lost. Of a standby that follows a session sees that there is
+# one, without further rights.
+DOUBTS = """
+SELECT doubt FROM (VALUES
+    (current_setting('fsync') = 'off',
+     'fsync is off: a power cut may destroy everything; set fsync = on'),
+    (current_setting('full_page_writes') = 'off',
+     'full_page_writes is off: a power cut may damage tables; set full_page_writes = on'),
+    (current_setting('synchronous_commit') = 'off',
+     'synchronous_commit is off: a crash loses the last promotions; set synchronous_commit = on'),
+    (current_setting('synchronous_standby_names') = '' AND EXISTS (SELECT FROM pg_stat_replication),
+     'no standby is synchronous: a failover loses the last promotions; set synchronous_standby_names'),
+    (current_setting('synchronous_commit') = 'local' AND current_setting('synchronous_standby_names') <> '',
+     'synchronous_commit is local: a failover loses the last promotions; set synchronous_commit = on')
+) AS doubts(holds, doubt) WHERE holds
+"""
+Found = TypeVar("Found")
 
 
 class _Array(bytes):
@@ -175,6 +193,7 @@ class Postgresql:
         hosts = str(options.get("host") or options.get("hostaddr") or "").split(",")
         ports = str(options.get("port") or "").split(",")
         ports = ports * len(hosts) if len(ports) == 1 else ports
+        hosts = [f"[{host}]" if ":" in host else host for host in hosts]
         places = ",".join(f"{host}:{port}" if port else host for host, port in zip(hosts, ports))
         role = f"{options['user']}@" if options.get("user") else ""
         return f"postgresql://{role}{places}/{options.get('dbname') or ''}"
@@ -185,15 +204,7 @@ class Postgresql:
                                        database=self._options.get("dbname") or role)
 
     def _password(self) -> dict[str, str]:
-        if not self._password_file:
-            return {}
-        try:
-            with open(self._password_file) as file:
-                return {"password": file.readline().rstrip("\r\n")}
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "not text"
-            raise EngineError(f"cannot read the password in {self._password_file}: {why}; make it a file of one line "
-                              "that the user of fastgrey serve can read") from None
+        return {"password": read_password(self._password_file)} if self._password_file else {}
 
     async def _connect(self, patience: float | None = None) -> Connection:
         """A connection ready for statements, each of which may last patience seconds. EngineError."""
@@ -239,7 +250,7 @@ class Postgresql:
         for lane in self._lanes:
             await lane.stop()
 
-    async def _administer(self, work: Any) -> Any:
+    async def _administer(self, work: Callable[[Connection], Awaitable[Found]]) -> Found:
         """What work gives over a connection of its own, on which a statement may take its time. EngineError."""
         connection = await self._connect(PATIENCE)
         guard = asyncio.get_running_loop().call_later(4 * PATIENCE, hang_up, connection)
@@ -265,23 +276,20 @@ class Postgresql:
 
     async def _version(self, connection: Connection) -> int | None:
         """None where there are no tables."""
-        found = await connection.execute(f"SELECT to_regclass('{self.schema}.state')")
-        row = await found.fetchone()
-        if row is None or row[0] is None:
+        found = await connection.execute(f"SELECT to_regclass('{self.schema}.state') IS NOT NULL")
+        if not (await found.fetchall())[0][0]:
             return None
         found = await connection.execute(f"SELECT version FROM {self.schema}.state")
-        row = await found.fetchone()
-        return None if row is None else int(row[0])
+        rows = await found.fetchall()
+        return int(rows[0][0]) if rows else None
 
     async def secret(self, own: bytes) -> bytes:
         """The secret under which the keys of this engine were made. Where it has none yet, it gets own."""
         async def agree(connection: Connection) -> bytes:
             found = await connection.execute(f"SELECT {self.schema}.agree($1)", [own], binary=True)
-            row = await found.fetchone()
-            assert row is not None
-            return bytes(row[0])
-        agreed: bytes = await self._administer(agree)
-        return agreed
+            return bytes((await found.fetchall())[0][0])
+
+        return await self._administer(agree)
 
     async def fetch(self, slots: Sequence[Slot]) -> list[int]:
         """The records of the slots, 0 for each that is not there. One statement."""
@@ -336,9 +344,7 @@ class Postgresql:
             _numbers([row.old for row in rows]), _numbers([row.new for row in rows]),
             _numbers([row.keep for row in rows]),
             _small([number for number, one in enumerate(asked) for _ in one])], prepare=True, binary=True)
-        row = await found.fetchone()
-        assert row is not None
-        return row[0] or []
+        return (await found.fetchall())[0][0] or []
 
     async def upkeep(self, now: int) -> None:
         """Make partitions for what comes, drop those that expired, and go on looking for expired records."""
@@ -347,7 +353,22 @@ class Postgresql:
             await connection.execute(f"SELECT {self.schema}.drop_expired($1::bigint)", [now])
             for _ in range(SWEEPS):
                 found = await connection.execute(f"SELECT {self.schema}.sweep($1::bigint, $2::bigint)", [now, SWEEP_PAGES])
-                row = await found.fetchone()
-                if row is None or not row[0]:
+                if not (await found.fetchall())[0][0]:
                     break
+
         await self._administer(work)
+
+    async def drop(self) -> None:
+        """Remove the schema: all records, and the secret."""
+        async def work(connection: Connection) -> None:
+            await connection.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+
+        await self._administer(work)
+
+    async def doubts(self) -> list[str]:
+        """What works and will not keep records as it should, a line each. Raises EngineError."""
+        async def work(connection: Connection) -> list[str]:
+            found = await connection.execute(DOUBTS)
+            return [f"the engine {self.name}: {line}" for line, in await found.fetchall()]
+
+        return await self._administer(work)

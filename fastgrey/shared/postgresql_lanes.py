@@ -169,9 +169,12 @@ class Lane(Generic[Asked, Answer]):
                 if not work.answer.done():
                     self._queue.appendleft(work)
             return False
-        except EngineError as error:
-            self._fail_all(taken, str(error))
-            return True
+        except Exception as error:
+            # A mistake of ours: whoever asked has it, and the state of the connection is anybody's guess.
+            for work in taken:
+                if not work.answer.done():
+                    work.answer.set_exception(error)
+            return False
         finally:
             self._busy = False
             guard.cancel()

@@ -570,6 +570,7 @@ def test_a_promoted_standby_takes_over(schema):
                 written, = there.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
                 assert wait_until(lambda: here.execute(
                     "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [written]).fetchone() == (True,))
+            assert any("no standby is synchronous" in line for line in await engine.doubts())
             primary.kill()
             said = await trouble(engine, slots(1))
             assert str(standby.port) in engine.name and "see" not in said
@@ -730,6 +731,37 @@ def test_another_version_is_refused(server, schema, sql):
     asyncio.run(run())
     sql(f"UPDATE {schema}.state SET version = version + 1")
     assert f"has version {postgresql_schema.VERSION + 1}" in refused(server.url, schema)
+
+
+def test_dropping_leaves_nothing(server, schema, sql):
+    async def run():
+        async with opened(server.url, schema) as engine:
+            assert await engine.secret(SECRET) == SECRET
+            await put(engine, "client", 1, 1)
+            await put(engine, "waiting", 1, 1)
+            await engine.drop()
+            await engine.drop()
+            assert sql(f"SELECT to_regnamespace('{schema}')") == [(None,)]
+            await engine.open()
+            assert await engine.fetch([*slots(1), *slots(1, kind="waiting")]) == [0, 0]
+            assert await engine.secret(bytes(192)) == bytes(192)
+
+    asyncio.run(run())
+
+
+def test_settings_that_lose_records_are_told(server, schema, sql):
+    async def run():
+        async with opened(server.url, schema) as engine:
+            # The servers of these tests are as fast as they are because of it.
+            line, = await engine.doubts()
+            assert "set fsync = on" in line and engine.name in line
+            sql("ALTER ROLE postgres SET synchronous_commit = off")
+            try:
+                assert ["synchronous_commit is off" in line for line in await engine.doubts()] == [False, True]
+            finally:
+                sql("ALTER ROLE postgres RESET synchronous_commit")
+
+    asyncio.run(run())
 
 
 def test_tables_that_go_while_it_runs_are_named(server, schema, sql):
