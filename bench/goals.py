@@ -56,4 +56,6 @@ GOALS = (
            rf"serve, known, {over}", 2) for over in ("TCP", "unix")),
     Goal("strangers, the best of the other greylisters by serve: at least 3", "serve", r"(?!serve).*, new, .*", 3,
          least=True),
+    *(Goal(f"decisions on {engine}, by bare reads and writes through the same client: at most 2", "serve-engines",
+           rf"decision, .*, {engine}, .*", 2) for engine in ("Valkey", "PostgreSQL")),
 )

@@ -120,6 +120,9 @@ CHAPTERS: dict[str, tuple[str, str]] = {
                       "answer, medians over the rounds, while so many connections are kept busy in the same way: with "
                       "256 of them that is mostly the waiting for one's turn. A percentile that too few questions were "
                       "put for is left out."),
+    "serve-engines": ("Decisions on shared records", "By the least that the same server can be asked through the same "
+                      "client in the same process: to read one record, and for a stranger, who is written down, to "
+                      "write one after it."),
 }
 # Sections whose counts are percentiles.
 PERCENTILES = {"p50": "median", "p99": "99th", "p999": "99.9th"}

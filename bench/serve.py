@@ -1,4 +1,4 @@
-"""Decisions a second of `fastgrey serve`, and how long one takes.
+"""Decisions a second of `fastgrey serve`, how long one takes, and what they cost where an engine holds the records.
 
     bench/serve.py [--profile quick|full] [--only SECTION]
 
@@ -6,26 +6,38 @@ Beside a server in C that decides nothing, which is the limit, and beside the gr
 in turn in one run, on the same questions, of known senders, of strangers or of half of each; every answer is checked.
 One process asks (load.c), and it needs a processor as the server does.
 
-A peer that is not installed is skipped, and that is said; peer_decisions.py names the packages.
+Decisions on records in Valkey (or Redis) and in PostgreSQL are set against bare reads and writes of the same server
+through the same client.
+
+What is not installed is skipped, and that is said; the packages are in peer_decisions.py and in engines.py.
 """
 
+import asyncio
 import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import uvloop
+
+import engines
+import fastgrey
 import figures
+from fastgrey._core import Store
+from fastgrey.shared.open import engine_from_url
 from figures import Count, Figure, Results, figures_of, turns
 from peers import PEERS, is_here, own
 from peers.asking import Target, Tools
 from peers.questions import KINDS, Questions, known
+from postgresql import crowd
 from serving import Empty, Serve, Server
 
-SECTIONS = RATES, LATENCY = "serve", "serve-latency"
+SECTIONS = RATES, LATENCY, ENGINES = "serve", "serve-latency", "serve-engines"
 
 
 class Size(NamedTuple):
@@ -40,12 +52,16 @@ class Size(NamedTuple):
     each: float
     connections: tuple[int, ...]
     peers: tuple[int, ...]
+    # On engines: rounds, seconds, and callers at once.
+    turns: int
+    on_engine: float
+    callers: tuple[int, ...]
 
 
 SIZES = {
-    "smoke": Size(200, 2, 0.01, 1, 0.01, (1, 4), (1,)),
-    "quick": Size(2000, 3, 0.06, 1, 0.1, (1, 32, 256), (1, 32)),
-    "full": Size(20_000, 7, 0.5, 3, 1.0, (1, 32, 256), (1, 32, 256)),
+    "smoke": Size(200, 2, 0.01, 1, 0.01, (1, 4), (1,), 2, 0.01, (2,)),
+    "quick": Size(2000, 3, 0.06, 1, 0.1, (1, 32, 256), (1, 32), 3, 0.1, (8, 32)),
+    "full": Size(20_000, 7, 0.5, 3, 1.0, (1, 32, 256), (1, 32, 256), 7, 0.5, (1, 8, 32, 256)),
 }
 # Where decisions a second are measured.
 CONNECTIONS = 8
@@ -168,6 +184,37 @@ def here(place: Path, entries: int, section: str, results: Results,
                           f"{OURS}. {peer.differs}", peer.wrong_in)
 
 
+def on_engine(kind: engines.Kind, place: Path, questions: Questions, size: Size) -> Iterator[Figure]:
+    """Decisions by bare reads, and of strangers by a bare read and write each, all in this process."""
+    store = place / kind.name
+    fastgrey.create(store, {})
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(kind.server())
+        opened = stack.enter_context(Store(str(store)))
+        # The event loop that a worker has with an engine.
+        run = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop)).run
+        engine, bare = engine_from_url(server.url, timeout=engines.TIMEOUT), kind.bare()
+        stack.callback(lambda: run(bare.close()))
+        stack.callback(lambda: run(engine.close()))
+        run(bare.open(server.url))
+        run(engine.open())
+        decisions = engines.Decisions(opened, engine, questions)
+        run(decisions.introduce(size.entries))
+        for callers, asked in product(size.callers, KINDS[:2]):
+            def decide(number: int, asked: str = asked, callers: int = callers) -> float:
+                return run(decisions.seconds(asked, callers, number))
+
+            def work(number: int, asked: str = asked, callers: int = callers) -> float:
+                return run(crowd(bare.get if asked == KINDS[0] else bare.get_and_set, callers, number))
+
+            least = "bare read" if asked == KINDS[0] else "bare read and write"
+            ours, base = (f"{what}, {kind.name}, {callers} at once" for what in (f"decision, {asked}", least))
+            pace = max(subject(FEWEST * callers) for subject in (decide, work)) / (FEWEST * callers)
+            number = max(FEWEST * callers, int(size.on_engine / pace))
+            yield from figures.in_turn({base: partial(work, number), ours: partial(decide, number)}, base, size.turns,
+                                       ENGINES, number, {ours: kind.note})
+
+
 def main() -> None:
     """Measure and print."""
     arguments = figures.parser(__doc__).parse_args()
@@ -177,13 +224,20 @@ def main() -> None:
         place = Path(name)
         # Where a peer becomes a user of its own, that one must get to its directory.
         place.chmod(0o711)
-        asker = Asker(Tools(place), Questions(place, size.entries))
+        questions = Questions(place, size.entries)
+        asker = Asker(Tools(place), questions)
         subjects: list[Subject] = []
         for section, measured in ((RATES, rates), (LATENCY, latencies)):
             if results.wants(section):
                 subjects = subjects or list(here(place, size.entries, section, results, stack))
-                for one in measured(subjects, asker, size):
-                    results.add(one)
+                for found in measured(subjects, asker, size):
+                    results.add(found)
+        stack.close()
+        if results.wants(ENGINES):
+            for kind in engines.KINDS:
+                if is_here(kind, ENGINES, results):
+                    for figure in on_engine(kind, place, questions, size):
+                        results.add(figure)
     results.write()
 
 
