@@ -35,7 +35,7 @@ from peers import PEERS, is_here, own
 from peers.asking import Target, Tools
 from peers.questions import KINDS, Questions, known
 from postgresql import crowd
-from serving import Empty, Serve, Server
+from servers import Empty, Serve, Server
 
 SECTIONS = RATES, LATENCY, ENGINES = "serve", "serve-latency", "serve-engines"
 

@@ -15,7 +15,7 @@ from goals import GOALS
 from peers import own
 from peers.asking import Target, Tools
 from peers.questions import Questions, known, line, new
-from serving import Empty, Serve
+from servers import Empty, Serve
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
