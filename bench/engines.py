@@ -26,6 +26,8 @@ from shared import postgres_server, redis_server  # noqa: E402
 
 # Nothing here is about being late.
 TIMEOUT = 60.0
+# Of the engine.
+SPACE = "bench"
 # Triplets that are made known at once.
 CROWD = 32
 

@@ -121,8 +121,9 @@ CHAPTERS: dict[str, tuple[str, str]] = {
                       "256 of them that is mostly the waiting for one's turn. A percentile that too few questions were "
                       "put for is left out."),
     "serve-engines": ("Decisions on shared records", "By the least that the same server can be asked through the same "
-                      "client in the same process: to read one record, and for a stranger, who is written down, to "
-                      "write one after it."),
+                      "client in one process: to read one record, and for a stranger, who is written down, to write "
+                      "one after it. A decision is one in that process as well; `fastgrey serve` is asked over its "
+                      "socket, with as many questions at once."),
 }
 # Sections whose counts are percentiles.
 PERCENTILES = {"p50": "median", "p99": "99th", "p999": "99.9th"}

@@ -184,8 +184,8 @@ def here(place: Path, entries: int, section: str, results: Results,
                           f"{OURS}. {peer.differs}", peer.wrong_in)
 
 
-def on_engine(kind: engines.Kind, place: Path, questions: Questions, size: Size) -> Iterator[Figure]:
-    """Decisions by bare reads, and of strangers by a bare read and write each, all in this process."""
+def on_engine(kind: engines.Kind, place: Path, tools: Tools, questions: Questions, size: Size) -> Iterator[Figure]:
+    """Decisions in this process, and those of serve, by bare reads, and of strangers by a bare read and write each."""
     store = place / kind.name
     fastgrey.create(store, {})
     with contextlib.ExitStack() as stack:
@@ -193,26 +193,32 @@ def on_engine(kind: engines.Kind, place: Path, questions: Questions, size: Size)
         opened = stack.enter_context(Store(str(store)))
         # The event loop that a worker has with an engine.
         run = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop)).run
-        engine, bare = engine_from_url(server.url, timeout=engines.TIMEOUT), kind.bare()
+        engine, bare = engine_from_url(server.url, timeout=engines.TIMEOUT, name=engines.SPACE), kind.bare()
         stack.callback(lambda: run(bare.close()))
         stack.callback(lambda: run(engine.close()))
         run(bare.open(server.url))
         run(engine.open())
         decisions = engines.Decisions(opened, engine, questions)
         run(decisions.introduce(size.entries))
+        serve = Serve(place / f"serve-{kind.name}", store, engine=server.url, name=engines.SPACE)
+        stack.enter_context(serve.running())
+        asker = Asker(tools, questions)
+        over, target = next(iter(serve.targets.items()))
         for callers, asked in product(size.callers, KINDS[:2]):
             def decide(number: int, asked: str = asked, callers: int = callers) -> float:
-                return run(decisions.seconds(asked, callers, number))
+                return run(decisions.seconds(asked, callers, number)) / number
 
             def work(number: int, asked: str = asked, callers: int = callers) -> float:
-                return run(crowd(bare.get if asked == KINDS[0] else bare.get_and_set, callers, number))
+                return run(crowd(bare.get if asked == KINDS[0] else bare.get_and_set, callers, number)) / number
 
-            least = "bare read" if asked == KINDS[0] else "bare read and write"
-            ours, base = (f"{what}, {kind.name}, {callers} at once" for what in (f"decision, {asked}", least))
-            pace = max(subject(FEWEST * callers) for subject in (decide, work)) / (FEWEST * callers)
-            number = max(FEWEST * callers, int(size.on_engine / pace))
-            yield from figures.in_turn({base: partial(work, number), ours: partial(decide, number)}, base, size.turns,
-                                       ENGINES, number, {ours: kind.note})
+            number = FEWEST * callers
+            number = max(number, int(size.on_engine / max(decide(number), work(number))))
+            paced = asker.paced(Subject(serve.name, over, target), asked, callers, size.on_engine)
+            base, ours, served = (f"{what}, {kind.name}, {callers} at once" for what in (
+                "bare read" if asked == KINDS[0] else "bare read and write", f"decision, {asked}", f"serve, {asked}"))
+            yield from figures.in_turn({base: partial(work, number), ours: partial(decide, number),
+                                        served: lambda paced=paced: each(paced())}, base, size.turns, ENGINES,
+                                       notes={ours: kind.note, served: f"{OURS}. {kind.note}"})
 
 
 def main() -> None:
@@ -225,7 +231,8 @@ def main() -> None:
         # Where a peer becomes a user of its own, that one must get to its directory.
         place.chmod(0o711)
         questions = Questions(place, size.entries)
-        asker = Asker(Tools(place), questions)
+        tools = Tools(place)
+        asker = Asker(tools, questions)
         subjects: list[Subject] = []
         for section, measured in ((RATES, rates), (LATENCY, latencies)):
             if results.wants(section):
@@ -236,7 +243,7 @@ def main() -> None:
         if results.wants(ENGINES):
             for kind in engines.KINDS:
                 if is_here(kind, ENGINES, results):
-                    for figure in on_engine(kind, place, questions, size):
+                    for figure in on_engine(kind, place, tools, questions, size):
                         results.add(figure)
     results.write()
 

@@ -1,5 +1,6 @@
 """Servers that are asked over a socket of the file system and over a port of loopback: ours, and the limit."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -48,10 +49,16 @@ class Serve(Server):
 
     name = "serve"
 
-    def __init__(self, directory: Path, store: Path) -> None:
+    def __init__(self, directory: Path, store: Path, **options: str) -> None:
+        """options: of [serve], which has its defaults otherwise."""
         super().__init__(directory)
         self._store = store
+        self._options = options
 
     def command(self) -> tuple[list[str], dict[str, str]]:
-        return [str(FASTGREY), "serve", "--store", str(self._store), "--listen", f"unix:{self.where}",
-                "--listen", f"tcp:127.0.0.1:{self._port}"], {}
+        configuration = self.directory / "fastgrey.toml"
+        options = {"listen": [f"unix:{self.where}", f"tcp:127.0.0.1:{self._port}"], **self._options}
+        # What JSON makes of texts and lists of them is TOML, too.
+        lines = [f"{name} = {json.dumps(value)}" for name, value in options.items()]
+        configuration.write_text("\n".join(["[serve]", *lines, ""]))
+        return [str(FASTGREY), "serve", "--store", str(self._store), "--config", str(configuration)], {}
