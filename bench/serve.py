@@ -60,13 +60,13 @@ class Size(NamedTuple):
 
 SIZES = {
     "smoke": Size(200, 2, 0.01, 1, 0.01, (1, 4), (1,), 2, 0.01, (2,)),
-    "quick": Size(2000, 3, 0.06, 1, 0.1, (1, 32, 256), (1, 32), 3, 0.1, (8, 32)),
-    "full": Size(20_000, 7, 0.5, 3, 1.0, (1, 32, 256), (1, 32, 256), 7, 0.5, (1, 8, 32, 256)),
+    "quick": Size(1000, 3, 0.05, 1, 0.05, (1, 32, 256), (1,), 3, 0.05, (8, 32)),
+    "full": Size(20_000, 7, 0.4, 3, 0.5, (1, 32, 256), (1, 32, 256), 5, 0.3, (1, 8, 32)),
 }
 # Where decisions a second are measured.
 CONNECTIONS = 8
-# Of questions that are timed; of those that tell how many these shall be, and seconds that they must take to tell it.
-FEWEST, MOST = 16, 150_000
+# Of questions that are timed, all of them and over each connection; of those that tell how many these shall be, and seconds that they must take to tell it.
+FEWEST, MOST, FEW = 16, 150_000, 4
 TRIAL, TOLD = 1000, 0.005
 # Of percentiles: a hundredth and a thousandth of fewer questions is none.
 ENOUGH = {"p50": 1, "p99": 100, "p999": 1000}
@@ -105,7 +105,9 @@ class Asker:
         while number < TRIAL and found["seconds"] < TOLD:
             number *= 4
             found = self._ask(subject, kind, connections, number)
-        return partial(self._ask, subject, kind, connections, max(FEWEST, min(MOST, int(seconds / each(found)))))
+        # With fewer, not all connections would be busy for most of the time.
+        least = max(FEWEST, FEW * connections)
+        return partial(self._ask, subject, kind, connections, max(least, min(MOST, int(seconds / each(found)))))
 
     def _ask(self, subject: Subject, kind: str, connections: int, number: int) -> dict[str, Any]:
         asked = kind if kind in subject.kinds else subject.kinds[0]
