@@ -65,8 +65,9 @@ SIZES = {
 }
 # Where decisions a second are measured.
 CONNECTIONS = 8
-# Of questions that are timed, all of them and over each connection; of those that tell how many these shall be, and seconds that they must take to tell it.
+# Of questions that are timed, in all, and over each connection.
 FEWEST, MOST, FEW = 16, 150_000, 4
+# Of those that tell how many these shall be, and seconds that they must take to tell it.
 TRIAL, TOLD = 1000, 0.005
 # Of percentiles: a hundredth and a thousandth of fewer questions is none.
 ENOUGH = {"p50": 1, "p99": 100, "p999": 1000}
