@@ -55,7 +55,7 @@ def fill_up(file):
 
 
 PACKAGES = {"tcpserver": "ucspi-tcp-ipv6", "tcprules": "ucspi-tcp-ipv6", "multilog": "daemontools", "strace": "strace",
-            "swaks": "swaks"}
+            "swaks": "swaks", "postconf": "postfix"}
 
 
 def tool(name):

@@ -1,0 +1,197 @@
+"""A real Exim, configured as docs/exim.md has it, message by message."""
+
+import base64
+import threading
+
+import pytest
+
+from chapters import DOCS, snippet
+from exim import OWN
+from machine import needs_root
+from mailing import attempt, codes, come_back, has_ipv6, send
+
+pytestmark = needs_root
+LINE = snippet("exim.md", "ACL for RCPT")
+NAMED = snippet("exim.md", "ACL for RCPT, with the host name")
+POLICY = snippet("exim.md", "ACL for RCPT, as of postgrey")
+DEFERRED = "450 4.7.1 greylisted, please try again in 300 seconds"
+DENIED = "550 5.7.1 sorry, your mail is not wanted here"
+by_either = pytest.mark.parametrize("acl", [pytest.param(LINE, id="line"), pytest.param(POLICY, id="policy")])
+
+
+def test_replies_are_those_of_the_document():
+    text = (DOCS / "exim.md").read_text()
+    assert [reply for reply in (DEFERRED, DENIED) if f"`{reply}`" not in text] == []
+
+
+@by_either
+def test_stranger_waits_and_is_told_how_long(server, exim, acl):
+    greylister = server()
+    mx = exim(acl, greylister)
+    assert attempt(mx, "a@example.org", "b@example.net") == [DEFERRED]
+    assert codes(attempt(mx, "a@example.org", "b@example.net")) == ["450"]
+    assert greylister.verdicts() == ["defer new", "defer early"]
+    mx.delivered(0)
+
+
+@by_either
+def test_who_comes_back_is_taken_and_known(server, exim, acl):
+    greylister = server("delay=1s")
+    mx = exim(acl, greylister)
+    text = "Subject: \xfc\r\n\r\n.\r\n..a\r\n" + "".join(map(chr, range(160, 256))) + "\r\n" + "0123456789\t \r\n" * 2_000
+    said = come_back(mx, "a@example.org", "b@example.net", "c@example.net", text=text)
+    assert said[0] == ["450", "450"]
+    assert codes(attempt(mx, "other@example.org", "d@example.net", text=text)) == ["250"]
+    messages = mx.delivered(3)
+    assert [message.recipient for message in messages] == ["b@example.net", "c@example.net", "d@example.net"]
+    assert {message.body for message in messages} == {text.partition("\r\n\r\n")[2].replace("\r\n", "\n").encode()}
+    assert greylister.verdicts()[-1] == "accept known-domain"
+
+
+def test_header_is_there_once(server, exim):
+    mx = exim(POLICY, server("delay=0s"))
+    come_back(mx, "a@example.org", "b@example.net", "c@example.net")
+    for message in mx.delivered(2):
+        (value,) = message.values("X-Greylist")
+        assert value.startswith(("delayed ", "passed by "))
+
+
+@by_either
+def test_denied_for_good(server, exim, acl, run_fastgrey, config, make_store):
+    make_store()
+    config('deny_senders = ["bad.example"]\n')
+    assert run_fastgrey("apply").returncode == 0
+    mx = exim(acl, server())
+    assert attempt(mx, "a@bad.example", "b@example.net") == [DENIED]
+    assert attempt(mx, "a@example.org", "b@example.net") == [DEFERRED]
+
+
+def test_own_networks_and_users_are_not_asked_about(server, exim):
+    greylister = server()
+    mx = exim(LINE, greylister)
+    login = base64.b64encode(b"\0user\0secret").decode()
+    assert codes(attempt(mx, "a@example.org", "b@example.net", source=OWN)) == ["250"]
+    assert codes(attempt(mx, "a@example.org", "b@example.net", before=[(f"AUTH PLAIN {login}", "235")])) == ["250"]
+    mx.delivered(2)
+    assert greylister.verdicts() == []
+
+
+def test_mailbox_that_is_not_there_is_rejected_for_good(server, exim):
+    greylister = server()
+    mx = exim(LINE, greylister)
+    assert codes(attempt(mx, "a@example.org", "missing@example.net", "b@example.net")) == ["550", "450"]
+    assert greylister.verdicts() == ["defer new"]
+
+
+@pytest.mark.parametrize("sender, options", [
+    pytest.param("", "", id="null"),
+    pytest.param("\xfcmit@example.org", " SMTPUTF8", id="UTF-8"),
+    pytest.param(f"{'a' * 200}@example.org", "", id="long"),
+    pytest.param('"a b\tc"@example.org', "", id="tab"),
+    pytest.param("a'%{}$`/|@example.org", "", id="strange"),
+])
+def test_unusual_senders(server, exim, sender, options):
+    """What an address holds is neither expanded by Exim nor another field of the line."""
+    greylister = server("delay=1s")
+    mx = exim(LINE, greylister)
+    assert come_back(mx, sender, "b@example.net", options=options)[0] == ["450"]
+    mx.delivered(1)
+    assert greylister.verdicts()[-1] == "accept retry"
+    assert "recipient=b@example.net" in greylister.log().splitlines()[-1]
+
+
+def test_clients_of_ipv6(server, exim):
+    if not has_ipv6():
+        pytest.skip("no IPv6 loopback here")
+    greylister = server()
+    mx = exim(LINE, greylister)
+    mx.address = "::1"
+    assert codes(attempt(mx, "a@example.org", "b@example.net")) == ["450"]
+    assert "client=::1 " in greylister.log()
+
+
+def test_only_a_confirmed_name_counts(server, exim, run_fastgrey, config, make_store):
+    make_store()
+    config('trust_client_name = true\nallow_clients = ["friend.example"]\n')
+    assert run_fastgrey("apply").returncode == 0
+    mx = exim(NAMED + LINE[LINE.index("  deny\n"):], server())
+    lines = ("HELO mail.friend.example", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.net>")
+    assert codes(mx.answers("192.0.2.1", "mail.friend.example", *lines)) == ["250", "250", "250"]
+    assert codes(mx.answers("192.0.2.2", None, *lines)) == ["250", "250", "450"]
+
+
+@by_either
+def test_server_that_is_stopped(server, exim, acl):
+    """As the documents have it, mail passes."""
+    greylister = server()
+    mx = exim(acl, greylister)
+    assert codes(attempt(mx, "a@example.org", "b@example.net")) == ["450"]
+    greylister.stop()
+    assert codes(attempt(mx, "a@example.org", "b@example.net")) == ["250"]
+    mx.delivered(1)
+    greylister.start()
+    assert codes(attempt(mx, "a@example.org", "c@example.net")) == ["450"]
+
+
+def test_server_that_is_stopped_where_mail_shall_wait(server, exim):
+    text = (DOCS / "exim.md").read_text()
+    told, kept = "`defer error 0 please try again later`", "`accept error 0`"
+    assert told in text and kept in text
+    greylister = server()
+    mx = exim(LINE.replace(kept.strip("`"), told.strip("`")), greylister)
+    greylister.stop()
+    assert attempt(mx, "a@example.org", "b@example.net") == ["450 4.7.1 please try again later"]
+    mx.delivered(0)
+
+
+def test_by_hand(server, exim):
+    """What the document has people type shows what the server says."""
+    (line,) = [line.strip() for line in (DOCS / "exim.md").read_text().splitlines() if line.startswith("    exim -be ")]
+    greylister = server()
+    mx = exim(LINE, greylister)
+    expression = line.partition("'")[2].rpartition("'")[0].replace("127.0.0.1:10045", greylister.at)
+    assert mx.expanded(expression) == "defer new 300 greylisted, please try again in 300 seconds"
+
+
+def test_restart_within_a_session(server, exim):
+    greylister = server("delay=1h")
+    mx = exim(LINE, greylister)
+    with mx.session() as session:
+        for number in range(3):
+            assert codes(send(session, "a@example.org", f"b{number}@example.net")) == ["450"]
+            greylister.stop()
+            greylister.start()
+    assert greylister.verdicts() == ["defer new"] * 3
+
+
+def test_two_servers_share_what_they_learn(server, exim, postfix):
+    """A stranger to one is early to the other; and who passed at one passes at the other."""
+    greylister = server("delay=1s")
+    first, second = exim(LINE, greylister), postfix(snippet("postfix.md", "main.cf"), greylister)
+    message = ("a@example.org", "b@example.net")
+    assert codes(attempt(first, *message)) == ["450"]
+    come_back(second, *message)
+    assert codes(attempt(first, *message)) == ["250"]
+    first.delivered(1)
+    second.delivered(1)
+
+
+def test_two_servers_at_once(server, exim, postfix):
+    """Each message is deferred once and delivered once, whoever else is served meanwhile."""
+    greylister = server("delay=0s", "allow_client_after=0", "allow_domain_after=0", "pool_hops=0")
+    servers = [exim(LINE, greylister), postfix(snippet("postfix.md", "main.cf"), greylister)]
+    messages = 10
+
+    def client(number):
+        for message in range(messages):
+            come_back(servers[number % 2], "a@example.org", f"b{number}.{message}@example.net", source=f"127.0.{number}.1")
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for mx in servers:
+        mx.delivered(3 * messages)
+    verdicts = greylister.verdicts()
+    assert (verdicts.count("defer new"), verdicts.count("accept retry")) == (6 * messages, 6 * messages)
