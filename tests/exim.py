@@ -67,6 +67,7 @@ box:
   directory = @PLACE@/boxes/maildir
   maildir_format
   envelope_to_add
+  return_path_add
   user = Debian-exim
 
 begin authenticators
@@ -143,13 +144,14 @@ class Exim:
         session.say("EHLO client.example")
         return session
 
-    def delivered(self, number):
-        """The messages delivered, as soon as there are so many and nothing is in the spool."""
-        boxes = self._place / "boxes" / "maildir"
-        wait_until(lambda: len(delivered(boxes)) >= number and not list((self._place / "spool" / "input").rglob("*-H")))
-        found = delivered(boxes)
-        assert len(found) == number, (found, self.log())
-        return found
+    def delivered(self, number, sender=""):
+        """The messages delivered of senders that end so, as soon as there are so many and nothing else is on its way."""
+        def found():
+            return [message for message in delivered(self._place / "boxes" / "maildir") if message.sender.endswith(sender)]
+
+        wait_until(lambda: len(found()) >= number and not list((self._place / "spool" / "input").rglob("*-H")))
+        assert len(found()) == number, (found(), self.log())
+        return found()
 
     def log(self):
         """What Exim logged, and what it said otherwise."""

@@ -1,6 +1,7 @@
 """Messages as a client sends them and as a mail server delivered them, each byte of them."""
 
 import socket
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ TEXT = "From: a@example.org\r\nSubject: hello\r\n\r\nhello\r\n"
 
 
 class Delivered(NamedTuple):
-    """A message in a maildir. recipient: for whom it was delivered. fields: of the header, each with its name. body: what
+    """A message in a maildir. sender and recipient: of its envelope. fields: of the header, each with its name. body: what
     follows the header, with the ends of lines that the maildir has."""
 
+    sender: str
     recipient: str
     fields: list[tuple[str, str]]
     body: bytes
@@ -24,7 +26,7 @@ class Delivered(NamedTuple):
 
 
 def delivered(maildir):
-    """All messages in a maildir, by recipient."""
+    """All messages in a maildir, in order."""
     return sorted(_read(file) for file in Path(maildir).glob("new/*"))
 
 
@@ -38,8 +40,9 @@ def _read(file):
         else:
             name, _, value = line.partition(": ")
             fields.append((name, value))
+    (sender,) = [value for name, value in fields if name.lower() == "return-path"]
     (recipient,) = [value for name, value in fields if name in ("Delivered-To", "Envelope-to")]
-    return Delivered(recipient, fields, body)
+    return Delivered(sender.strip("<>"), recipient, fields, body)
 
 
 def send(session, sender, *recipients, text=TEXT, options=""):
@@ -73,13 +76,16 @@ def codes(replies):
     return [reply[:3] for reply in replies]
 
 
-def come_back(server, *message, **options):
-    """Try until every recipient is taken, as a client that is deferred does; what was said each time."""
-    said = []
+def come_back(server, sender, *recipients, **options):
+    """Try as a client does that is deferred, until every recipient is taken, each once; the codes of each attempt."""
+    said, left = [], list(recipients)
 
     def taken():
-        said.append(codes(attempt(server, *message, **options)))
-        return set(said[-1]) == {"250"}
+        if said:
+            time.sleep(0.1)
+        said.append(codes(attempt(server, sender, *left, **options)))
+        left[:] = [recipient for recipient, code in zip(left, said[-1], strict=True) if code != "250"]
+        return not left
 
     assert wait_until(taken), said
     return said

@@ -50,7 +50,7 @@ mynetworks = {own}
 # Every mailbox is there but this one.
 BOXES = """\
 if !/^missing@/
-/@example\\.net$/ maildir/
+/.@example\\.net$/ maildir/
 endif
 """
 # Folders of the queue, as postfix(1) makes them.
@@ -67,6 +67,8 @@ class Postfix:
 
     def __init__(self, place, settings):
         self.address = "127.0.0.1"
+        # Where it runs: paths in its configuration are relative to it.
+        self.queue = place / "queue"
         self._place = place
         for name, owner in (("etc", "root"), ("data", "postfix"), ("boxes", NOBODY), ("queue", "root"),
                             ("queue/pid", "root"), *((f"queue/{name}", "postfix") for name in QUEUE)):
@@ -96,16 +98,18 @@ class Postfix:
         session.say("EHLO client.example")
         return session
 
-    def delivered(self, number):
-        """The messages delivered, as soon as there are so many and nothing is in the queue."""
-        wait_until(lambda: len(delivered(self._place / "boxes" / "maildir")) >= number and not self._queue())
-        found = delivered(self._place / "boxes" / "maildir")
-        assert len(found) == number, (found, self.log())
-        return found
+    def delivered(self, number, sender=""):
+        """The messages delivered of senders that end so, as soon as there are so many and nothing else is on its way."""
+        def found():
+            return [message for message in delivered(self._place / "boxes" / "maildir") if message.sender.endswith(sender)]
+
+        wait_until(lambda: len(found()) >= number and not self._queue())
+        assert len(found()) == number, (found(), self.log())
+        return found()
 
     def _queue(self):
         queues = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")
-        return [file for name in queues for file in (self._place / "queue" / name).rglob("*") if file.is_file()]
+        return [file for name in queues for file in (self.queue / name).rglob("*") if file.is_file()]
 
     def log(self):
         """What Postfix logged."""

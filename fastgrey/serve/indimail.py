@@ -12,26 +12,28 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fastgrey.verdict import Verdict
 
 # Clients before 2016 leave out the NUL at the end. Whether the client is an address is the decision's to say: qmail-smtpd
-# sends "unknown" where tcpserver told it none.
-PACKET = re.compile(rb"I([!-~]+)\0F([^\0]*)\0((?:T[^\0]*\0)+)\0?")
+# sends "unknown" where tcpserver told it none. What a line of SMTP brought has no LF.
+PACKET = re.compile(rb"I([!-~]+)\0F([^\0\n]*)\0((?:T[^\0\n]*\0)+)\0?")
 # More than a datagram can hold.
 DATAGRAM_MAX = 65_536
 # So many messages are decided at once by a worker; more wait in the socket, where the kernel bounds them.
 MESSAGES_MAX = 256
+# Seconds between two lines of the log about datagrams that are not answered.
+SILENCE = 60.0
 
 # The second byte says why, in qmail-greyd's numbers, for who watches the wire.
 ACCEPTED_BY_RULE, ACCEPTED_AS_KNOWN, ACCEPTED_NOW = b"\1\1", b"\1\2", b"\1\3"
 REFUSED_NEW, REFUSED_EARLY, REFUSED = b"\0\1", b"\0\2", b"\0\4"
 ANSWERS = {"new": REFUSED_NEW, "early": REFUSED_EARLY, "retry": ACCEPTED_NOW, "pool": ACCEPTED_NOW}
 
-# Decides one recipient of one message, and records and logs that: client, sender and recipient, as they came.
-Decide = Callable[[bytes, bytes, bytes], Awaitable[Verdict]]
+SAID = re.compile(rb"^verdict=(\w+) ([\w-]+) (\d+)$", re.MULTILINE)
 
 
 class Packet(NamedTuple):
@@ -40,6 +42,12 @@ class Packet(NamedTuple):
     client: bytes
     sender: bytes
     recipients: tuple[bytes, ...]
+
+    @property
+    def requests(self) -> bytes:
+        """The same as a hook asks the server, one recipient after the other."""
+        return b"".join(b"request=fastgrey\nclient_address=%b\nsender=%b\nrecipient=%b\n\n"
+                        % (self.client, self.sender, recipient) for recipient in self.recipients)
 
 
 def parse(datagram: bytes) -> Packet | None:
@@ -63,37 +71,51 @@ def answer(verdicts: Sequence[Verdict]) -> bytes:
 
 
 class Datagrams:
-    """Answers what comes to a bound datagram socket, which other processes may read as well: what this one has not
-    taken when it stops is theirs."""
+    """Answers what comes to a bound datagram socket, which other processes may read as well.
 
-    def __init__(self, listener: socket.socket, decide: Decide):
+    connect: gives a connection to the server itself, non-blocking, or None where it can take no more; over it a message
+    is decided, logged and counted as what a hook asks. say: puts a line into the log.
+    """
+
+    def __init__(self, listener: socket.socket, connect: Callable[[], socket.socket | None], say: Callable[[str], None]):
         self._socket = listener
         self._socket.setblocking(False)
-        self._decide = decide
+        self._connect = connect
+        self._say = say
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
+        self._said = -SILENCE
         # Datagrams in another shape than the protocol's, which are not answered.
         self.broken = 0
         self._listen()
 
     def _listen(self) -> None:
-        self._loop.add_reader(self._socket, self._receive)
+        self._loop.add_reader(self._socket.fileno(), self._receive)
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take one datagram; whether there was one."""
         try:
             datagram, peer = self._socket.recvfrom(DATAGRAM_MAX)
         except OSError:
             # Another process was quicker.
-            return
+            return False
         if (packet := parse(datagram)) is None:
-            self.broken += 1
-            return
+            self._refuse(peer)
+            return True
         task = self._loop.create_task(self._answer(packet, peer))
         self._tasks.add(task)
         task.add_done_callback(self._answered)
         if len(self._tasks) >= MESSAGES_MAX:
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._socket.fileno())
+        return True
+
+    def _refuse(self, peer: Any) -> None:
+        self.broken += 1
+        if time.monotonic() - self._said >= SILENCE:
+            self._said = time.monotonic()
+            self._say(f"not answered: a datagram from {peer[0]} that is none of IndiMail's (docs/indimail.md); "
+                      f"{self.broken} of them since the start")
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         full = len(self._tasks) >= MESSAGES_MAX
@@ -102,18 +124,37 @@ class Datagrams:
             self._listen()
 
     async def _answer(self, packet: Packet, peer: Any) -> None:
-        verdicts = []
-        for recipient in packet.recipients:
-            verdicts.append(await self._decide(packet.client, packet.sender, recipient))
-            # A datagram holds thousands of recipients; others are served between two of them.
-            await asyncio.sleep(0)
-        # Where the socket is full, or the client gone, it asks again with the next attempt of the mail.
+        # Where anything fails the client hears nothing, and the mail comes back.
         with contextlib.suppress(OSError):
-            self._socket.sendto(answer(verdicts), peer)
+            if verdicts := await self._decide(packet):
+                self._socket.sendto(answer(verdicts), peer)
+
+    async def _decide(self, packet: Packet) -> list[Verdict]:
+        """The verdict for each recipient; none where one is missing."""
+        connection = self._connect()
+        if connection is None:
+            return []
+        said = b""
+        with connection:
+            # It answers while it is asked: of many recipients, neither fits into the socket's buffers.
+            asking = asyncio.ensure_future(self._loop.sock_sendall(connection, packet.requests))
+            try:
+                while said.count(b"\n\n") < len(packet.recipients):
+                    if not (part := await self._loop.sock_recv(connection, DATAGRAM_MAX)):
+                        return []
+                    said += part
+                await asking
+            finally:
+                asking.cancel()
+                with contextlib.suppress(asyncio.CancelledError, OSError):
+                    await asking
+        return [Verdict(action.decode(), reason.decode(), int(wait)) for action, reason, wait in SAID.findall(said)]
 
     async def stop(self) -> None:
-        """Take no more, and answer what was taken."""
+        """Answer what has come, and take no more."""
+        while len(self._tasks) < MESSAGES_MAX and self._receive():
+            pass
         self._stopped = True
-        self._loop.remove_reader(self._socket)
+        self._loop.remove_reader(self._socket.fileno())
         if self._tasks:
             await asyncio.wait(self._tasks)

@@ -186,8 +186,7 @@ class Master:
             self.selector.close()
             self.wakeup.close()
             self.wakeup_end.close()
-            streams = [one for one in self.listeners.values() if one.type == socket.SOCK_STREAM]
-            Worker(self.path, self.options, streams, number, heart).run()
+            Worker(self.path, self.options, list(self.listeners.values()), number, heart).run()
             return 0
         except FastgreyError as error:
             say(str(error))

@@ -21,6 +21,7 @@ from fastgrey._core import Case, Connections, Store
 from fastgrey.shared.greylist import Greylist
 
 from . import log, scribe
+from .indimail import Datagrams
 from .options import Options
 
 # Seconds for which half a request may stay half, or a reply unread.
@@ -55,7 +56,8 @@ class Worker:
     def __init__(self, path: str, options: Options, listeners: list[socket.socket], number: int, heart: int):
         self.path = path
         self.options = options
-        self.listeners = listeners
+        self.listeners = [one for one in listeners if one.type == socket.SOCK_STREAM]
+        self.unconnected = [one for one in listeners if one.type == socket.SOCK_DGRAM]
         self.number = number
         self.heart = heart
         self.stopping = asyncio.Event()
@@ -98,6 +100,7 @@ class Worker:
                 self._begin_scribe()
             self._attend_to_connections()
             self._accept_again()
+            self.datagrams = [Datagrams(one, self._connect, self._say) for one in self.unconnected]
             self._tick()
             await self.stopping.wait()
             await self._finish()
@@ -162,6 +165,18 @@ class Worker:
                       "max_connections")
             self._accept_no_more()
 
+    def _connect(self) -> socket.socket | None:
+        """A connection to this very worker, for what comes without one."""
+        ours, its = socket.socketpair()
+        ours.setblocking(False)
+        its.setblocking(False)
+        if not self.connections.add(its.fileno()):
+            ours.close()
+            its.close()
+            return None
+        its.detach()
+        return ours
+
     # Times
 
     def _tick(self) -> None:
@@ -186,8 +201,12 @@ class Worker:
         self._accept_no_more()
         for listener in self.listeners:
             listener.close()
-        self.connections.drain()
         until = time.monotonic() + GRACE
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                for one in self.datagrams:
+                    await one.stop()
+        self.connections.drain()
         while self.connections.count and time.monotonic() < until:
             await asyncio.sleep(0.02)
 

@@ -1,0 +1,153 @@
+"""A mail server that asks a policy server, both real."""
+
+import contextlib
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import fastgrey
+from conftest import FASTGREY
+from exim import Exim
+from mailing import free_port
+from postfix import Postfix
+from tcpserver import wait_until
+
+# Where the documents have the server listen.
+DOCUMENTED = "127.0.0.1:10045"
+
+
+class Greylister:
+    """A `fastgrey serve` on a store, at an address. at: the same without its kind, as mail servers name it."""
+
+    def __init__(self, store, log, address, workers):
+        self._log = log
+        self._command = [FASTGREY, "serve", "--store", store, "--listen", address, "--workers", str(workers)]
+        self.at = address.partition(":")[2]
+        self.start()
+
+    def start(self):
+        """Start it, again where it was stopped."""
+        begun = self.log().count("fastgrey: serving ")
+        with open(self._log, "ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                            env={"PATH": os.environ["PATH"]})
+        wait_until(lambda: self.process.poll() is not None or self.log().count("fastgrey: serving ") > begun)
+        assert self.process.poll() is None, self.log()
+
+    def stop(self):
+        """End it as a supervisor does."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            assert self.process.wait(timeout=60) == 0, self.log()
+
+    def restart(self):
+        """End it and start it again."""
+        self.stop()
+        self.start()
+
+    def reload(self):
+        """Have it read its configuration again; until the workers are new ones."""
+        before = _children(self.process.pid)
+        self.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: (now := _children(self.process.pid)) and not now & before)
+        assert self.process.poll() is None, self.log()
+
+    def log(self):
+        """What it said."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    def verdicts(self, number, domain=""):
+        """Action and reason of each decision that it logged on mail from a domain, in order, as soon as there are so many;
+        all of them."""
+        wait_until(lambda: len(self._decisions(domain)) >= number)
+        found = [" ".join(decision) for decision in self._decisions(domain)]
+        assert len(found) == number, self.log()
+        return found
+
+    def logs(self, pattern):
+        """Whether a line like this comes into its log."""
+        return wait_until(lambda: re.search(pattern, self.log(), re.MULTILINE)) is not None
+
+    def _decisions(self, domain):
+        return re.findall(rf"^fastgrey: (accept|defer|reject) ([\w-]+) .* sender=\S*{domain} ", self.log(), re.MULTILINE)
+
+
+def _children(pid):
+    return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+
+@contextlib.contextmanager
+def public_place():
+    """A directory into which every user may look."""
+    with tempfile.TemporaryDirectory(prefix="fastgrey-test-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
+
+
+@contextlib.contextmanager
+def serving(place, listen="tcp:127.0.0.1:PORT", workers=1):
+    """A policy server on the store of a place; PORT in the address is one that is free."""
+    kind = socket.SOCK_DGRAM if listen.startswith("udp:") else socket.SOCK_STREAM
+    for left in reversed(range(5)):
+        address = listen.replace("PORT", str(free_port(kind)))
+        try:
+            made = Greylister(place / "store", place / f"serve{left}", address, workers)
+            break
+        except AssertionError:
+            # Somebody else was quicker to take the port.
+            if not left:
+                raise
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@contextlib.contextmanager
+def asking(kind, place, snippet, server):
+    """A mail server, Postfix or Exim, with a snippet of the documents, which names the server where these have it; None for
+    none."""
+    if server is not None:
+        assert DOCUMENTED in snippet
+        snippet = snippet.replace(DOCUMENTED, server.at)
+    home = place / kind.__name__
+    home.mkdir(mode=0o755)
+    made = kind(home, snippet)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+class Site(NamedTuple):
+    """A mail server, the policy server that it asks, and a sender domain that nobody else uses."""
+
+    mx: Postfix | Exim
+    greylister: Greylister
+    domain: str
+
+    def verdicts(self, number):
+        """Those on mail from the domain, as Greylister.verdicts."""
+        return self.greylister.verdicts(number, self.domain)
+
+    def delivered(self, number):
+        """The messages from the domain that were delivered, in order."""
+        return self.mx.delivered(number, self.domain)
+
+
+@contextlib.contextmanager
+def common_site(kind, snippet):
+    """What the tests of a module share where they differ in nothing but their mail; makes a Site of a name."""
+    with public_place() as place:
+        fastgrey.create(place / "store", fastgrey.settings.parse_assignments(
+            ("delay=1s", "allow_client_after=0", "pool_hops=0")))
+        with serving(place) as greylister, asking(kind, place, snippet, greylister) as mx:
+            count = itertools.count()
+            yield lambda: Site(mx, greylister, f"{'abcdefghijklmnopqrstuvwxyz'[next(count)]}.example")
