@@ -12,23 +12,27 @@ from pathlib import Path
 from typing import NamedTuple
 
 import fastgrey
+from chapters import snippet
 from conftest import FASTGREY
 from exim import Exim
 from mailing import free_port
 from postfix import Postfix
+from serving import children
 from tcpserver import wait_until
 
-# Where the documents have the server listen.
+# Where the documents have the server listen, and how it is told that.
 DOCUMENTED = "127.0.0.1:10045"
+LISTENING = snippet("postfix.md", "fastgrey.toml").replace(DOCUMENTED, "127.0.0.1:PORT")
 
 
 class Greylister:
-    """A `fastgrey serve` on a store, at an address. at: the same without its kind, as mail servers name it."""
+    """A `fastgrey serve` in a folder, on the store there. at: where it listens, as mail servers name it."""
 
-    def __init__(self, store, log, address, workers):
-        self._log = log
-        self._command = [FASTGREY, "serve", "--store", store, "--listen", address, "--workers", str(workers)]
-        self.at = address.partition(":")[2]
+    def __init__(self, place, config, workers=1):
+        (place / "serve.toml").write_text(f"{config}workers = {workers}\n")
+        self._log = place / "serve.log"
+        self._command = [FASTGREY, "serve", "--store", place / "store", "--config", place / "serve.toml"]
+        (self.at,) = re.findall(r'^listen = \["\w+:([^"]*)"\]$', config, re.MULTILINE)
         self.start()
 
     def start(self):
@@ -53,9 +57,9 @@ class Greylister:
 
     def reload(self):
         """Have it read its configuration again; until the workers are new ones."""
-        before = _children(self.process.pid)
+        before = set(children(self.process.pid))
         self.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: (now := _children(self.process.pid)) and not now & before)
+        assert wait_until(lambda: (now := children(self.process.pid)) and not before & set(now)), self.log()
         assert self.process.poll() is None, self.log()
 
     def log(self):
@@ -78,10 +82,6 @@ class Greylister:
         return re.findall(rf"^fastgrey: (accept|defer|reject) ([\w-]+) .* sender=\S*{domain} ", self.log(), re.MULTILINE)
 
 
-def _children(pid):
-    return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-
-
 @contextlib.contextmanager
 def public_place():
     """A directory into which every user may look."""
@@ -92,13 +92,12 @@ def public_place():
 
 
 @contextlib.contextmanager
-def serving(place, listen="tcp:127.0.0.1:PORT", workers=1):
-    """A policy server on the store of a place; PORT in the address is one that is free."""
-    kind = socket.SOCK_DGRAM if listen.startswith("udp:") else socket.SOCK_STREAM
+def serving(place, config=LISTENING, **options):
+    """A policy server with this [serve]; PORT in it is one that is free."""
+    kind = socket.SOCK_DGRAM if "udp:" in config else socket.SOCK_STREAM
     for left in reversed(range(5)):
-        address = listen.replace("PORT", str(free_port(kind)))
         try:
-            made = Greylister(place / "store", place / f"serve{left}", address, workers)
+            made = Greylister(place, config.replace("PORT", str(free_port(kind))), **options)
             break
         except AssertionError:
             # Somebody else was quicker to take the port.

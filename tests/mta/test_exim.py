@@ -37,6 +37,7 @@ def site(sites):
 def test_replies_are_those_of_the_document():
     text = (DOCS / "exim.md").read_text()
     assert [reply for reply in (DEFERRED, DENIED) if f"`{reply}`" not in text] == []
+    assert snippet("exim.md", "fastgrey.toml") == snippet("postfix.md", "fastgrey.toml")
 
 
 @by_either

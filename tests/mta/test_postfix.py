@@ -226,18 +226,18 @@ def test_server_that_hangs(server, postfix):
         mx.delivered(1)
 
 
-def test_unix_socket_in_the_chroot(server, postfix, place):
+def test_unix_socket_in_the_chroot(server, postfix):
     """Where the documents have it, with the rights that they give it."""
-    (listen,) = re.findall(r'listen = \["unix:/var/spool/postfix/(.*)"\]', snippet("postfix.md", "fastgrey.toml: a unix socket"))
+    listening = snippet("postfix.md", "fastgrey.toml: a unix socket")
     (mode,) = re.findall(r"^    install -d -o fastgrey -g postfix -m (\d+) /var/spool/postfix/fastgrey$",
                          (DOCS / "postfix.md").read_text(), re.MULTILINE)
-    assert f"unix:{listen}," in UNIX
-    folder = place / "Postfix" / "queue" / "fastgrey"
+    assert "/var/spool/postfix/fastgrey/" in listening
     mx = postfix(UNIX, None)
+    folder = mx.queue / "fastgrey"
     folder.mkdir()
     shutil.chown(folder, group="postfix")
     folder.chmod(int(mode, 8))
-    server(listen=f"unix:{mx.queue / listen}")
+    server(config=listening.replace("/var/spool/postfix", str(mx.queue)))
     assert attempt(mx, "a@example.org", "b@example.net") == [DEFERRED]
 
 
