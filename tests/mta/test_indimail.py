@@ -3,20 +3,23 @@
 import asyncio
 import contextlib
 import socket
+import subprocess
+import threading
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import fastgrey
+from chapters import DOCS, snippet
 from fastgrey.serve import indimail
 from fastgrey.serve.indimail import Datagrams, Packet, answer, parse
 from fastgrey.verdict import Verdict
 from mailing import has_ipv6
 
+LISTENING = snippet("indimail.md", "fastgrey.toml")
 CLIENT, SENDER, RECIPIENT = "192.0.2.1", "a@example.org", "b@example.net"
 several = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
-no_nul = st.binary().map(lambda text: text.replace(b"\0", b""))
+fields = st.binary().map(lambda text: text.replace(b"\0", b"").replace(b"\n", b""))
 
 
 def question(client, sender, *recipients):
@@ -26,8 +29,8 @@ def question(client, sender, *recipients):
 
 
 @several
-@given(client=st.text("0123456789abcdef.:%", min_size=1), sender=no_nul,
-       recipients=st.lists(no_nul, min_size=1, unique=True), end=st.booleans())
+@given(client=st.text("0123456789abcdef.:%", min_size=1), sender=fields,
+       recipients=st.lists(fields, min_size=1, unique=True), end=st.booleans())
 def test_what_qmail_smtpd_sends(client, sender, recipients, end):
     datagram = question(client.encode(), sender, *recipients)
     assert parse(datagram if end else datagram[:-1]) == Packet(client.encode(), sender, tuple(recipients))
@@ -72,121 +75,191 @@ def test_answers(verdicts, said):
     assert answer([Verdict(*verdict.split(), 0) for verdict in verdicts]) == said
 
 
-def talk(path, host, client):
-    """Run the server of one worker with the store, and what client, a function of a socket connected to it, does."""
-
-    async def both():
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with fastgrey.open(path) as store, socket.socket(family, socket.SOCK_DGRAM) as listener:
-            listener.bind((host, 0))
-
-            async def decide(client, sender, recipient):
-                return store.check(client=client, sender=sender, recipient=recipient)
-
-            server = Datagrams(listener, decide)
-            with socket.socket(family, socket.SOCK_DGRAM) as asker:
-                asker.settimeout(60)
-                asker.connect(listener.getsockname())
-                said = await asyncio.to_thread(client, asker)
-            await server.stop()
-            return said, server.broken
-
-    return asyncio.run(both())
-
-
 def ask(asker, *packet):
     """The answer to a question."""
     asker.send(question(*(part.encode() for part in packet)))
     return asker.recv(100)
 
 
+@contextlib.contextmanager
+def asking(host, port):
+    """A socket connected to the server, as qmail-smtpd has it."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.settimeout(60)
+        asker.connect((host, port))
+        yield asker
+
+
+@pytest.fixture
+def ask_server(server):
+    """A socket connected to a server on a new store with these settings, as the document has it but for the port."""
+    with contextlib.ExitStack() as ends:
+
+        def begin(*settings, host="127.0.0.1", **options):
+            name = f"[{host}]" if ":" in host else host
+            made = server(*settings, config=LISTENING.replace("127.0.0.1:1999", f"{name}:PORT"), **options)
+            return made, ends.enter_context(asking(host, int(made.at.rpartition(":")[2])))
+
+        yield begin
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_every_recipient_is_decided(make_store, path, host):
+def test_every_recipient_is_decided(ask_server, host):
     """A message is accepted where all of its recipients are, and each that is not is known of for the next attempt."""
     if host == "::1" and not has_ipv6():
         pytest.skip("no IPv6 loopback here")
-    make_store("delay=0s", "allow_domain_after=0", "allow_client_after=0", "pool_hops=0")
-
-    def client(asker):
-        return [ask(asker, *packet) for packet in (
-            (CLIENT, SENDER, "b@example.net", "c@example.net"), (CLIENT, SENDER, "b@example.net", "d@example.net"),
-            (CLIENT, SENDER, "b@example.net", "c@example.net", "d@example.net"), (CLIENT, SENDER, "d@example.net"),
-            ("2001:db8::1", "", "b@example.net"), ("2001:db8::ffff", "", "b@example.net"))]
-
-    assert talk(path, host, client) == ([b"\0\1", b"\0\1", b"\1\2", b"\1\2", b"\0\1", b"\1\3"], 0)
-
-
-def test_recipient_named_twice_is_no_retry(make_store, path):
-    make_store("delay=0s")
-    assert talk(path, "127.0.0.1", lambda asker: ask(asker, CLIENT, SENDER, RECIPIENT, RECIPIENT)) == (b"\0\1", 0)
+    greylister, asker = ask_server("delay=0s", "allow_domain_after=0", "allow_client_after=0", "pool_hops=0", host=host)
+    assert [ask(asker, *packet) for packet in (
+        (CLIENT, SENDER, "b@example.net", "c@example.net"), (CLIENT, SENDER, "b@example.net", "d@example.net"),
+        (CLIENT, SENDER, "b@example.net", "c@example.net", "d@example.net"), (CLIENT, SENDER, "d@example.net"),
+        ("2001:db8::1", "", "b@example.net"), ("2001:db8::ffff", "", "b@example.net"),
+    )] == [b"\0\1", b"\0\1", b"\1\2", b"\1\2", b"\0\1", b"\1\3"]
+    assert greylister.verdicts(10) == [
+        "defer new", "defer new", "accept retry", "defer new", "accept known-triplet", "accept retry", "accept retry",
+        "accept known-triplet", "defer new", "accept retry"]
 
 
-def test_garbage_is_not_answered_and_harms_nobody(make_store, path):
-    make_store("delay=1h")
-    garbage = [b"", b"\0", b"\xff" * 65_507, b"I192.0.2.1\0", b"Iunknown\0Fa\0", b"T" * 1000]
+def test_by_hand(ask_server):
+    """What the document has people type, in bash."""
+    greylister, _ = ask_server()
+    (line,) = [line.strip() for line in (DOCS / "indimail.md").read_text().splitlines() if "/dev/udp/" in line]
+    port = greylister.at.rpartition(":")[2]
+    done = subprocess.run(["bash", "-c", line.replace("/1999", f"/{port}")], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["0", "1"]
+    assert greylister.logs("^fastgrey: defer new .* client=198.51.100.9 sender=a@example.org recipient=you@example.net ")
 
-    def client(asker):
-        for datagram in garbage:
-            asker.send(datagram)
-        first = ask(asker, CLIENT, SENDER, RECIPIENT)
-        with contextlib.suppress(BlockingIOError):
-            asker.setblocking(False)
-            return first, asker.recv(100)
-        return first
 
-    assert talk(path, "127.0.0.1", client) == (b"\0\1", len(garbage))
+def test_recipient_named_twice_is_no_retry(ask_server):
+    greylister, asker = ask_server("delay=0s")
+    assert ask(asker, CLIENT, SENDER, RECIPIENT, RECIPIENT) == b"\0\1"
+    assert greylister.verdicts(1) == ["defer new"]
+
+
+def test_garbage_is_not_answered_and_harms_nobody(ask_server):
+    greylister, asker = ask_server("delay=1h")
+    for datagram in (b"", b"\0", b"\xff" * 65_507, b"I192.0.2.1\0", b"Iunknown\0Fa\0", b"T" * 1000,
+                     b"I192.0.2.1\0F\nrecipient=b\0Tb\0\0"):
+        asker.send(datagram)
+    assert ask(asker, CLIENT, SENDER, RECIPIENT) == b"\0\1"
+    asker.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        asker.recv(100)
+    assert greylister.log().count("none of IndiMail's") == 1
+    assert greylister.verdicts(1) == ["defer new"]
 
 
 @pytest.mark.parametrize("on_error, said", [("accept", b"\1\1"), ("defer", b"\0\4")])
-@pytest.mark.parametrize("packet", [("unknown", SENDER, RECIPIENT), (CLIENT, "a" * 1001, RECIPIENT),
-                                    (CLIENT, SENDER, "b\r\n@example.net")])
-def test_what_cannot_be_decided_is_on_error(make_store, path, packet, on_error, said):
-    make_store(f"on_error={on_error}")
-    assert talk(path, "127.0.0.1", lambda asker: ask(asker, *packet)) == (said, 0)
+def test_what_cannot_be_decided_is_on_error(ask_server, on_error, said):
+    _, asker = ask_server(f"on_error={on_error}")
+    for packet in (("unknown", SENDER, RECIPIENT), (CLIENT, "a" * 1001, RECIPIENT), (CLIENT, SENDER, "b\r@example.net")):
+        assert ask(asker, *packet) == said
 
 
-def test_more_than_a_worker_takes_at_once(make_store, path, monkeypatch):
-    """What does not fit waits in the socket."""
-    monkeypatch.setattr(indimail, "MESSAGES_MAX", 2)
-    make_store("delay=0s", "allow_domain_after=0", "allow_client_after=0", "pool_hops=0")
+def test_denied_is_refused(ask_server, config, run_fastgrey, make_store):
+    make_store()
+    config('deny_senders = ["bad.example"]\n')
+    assert run_fastgrey("apply").returncode == 0
+    _, asker = ask_server()
+    assert ask(asker, CLIENT, "a@bad.example", RECIPIENT) == b"\0\4"
 
-    def client(asker):
+
+def test_many_recipients(ask_server):
+    """As many as a datagram holds; what is asked and said about them is more than a socket takes."""
+    greylister, asker = ask_server("delay=0s", "allow_domain_after=0", "allow_client_after=0", "pool_hops=0")
+    recipients = [f"{number:05}@example.net" for number in range(3_000)]
+    assert ask(asker, CLIENT, SENDER, *recipients) == b"\0\1"
+    assert set(greylister.verdicts(3_000)) == {"defer new"}
+    assert ask(asker, CLIENT, SENDER, *recipients[:5]) == b"\1\3"
+
+
+def test_nothing_is_lost_by_a_reload(ask_server):
+    """Workers read one socket: what the old ones leave the new ones answer."""
+    greylister, asker = ask_server("delay=1h", workers=2)
+    done, count = threading.Event(), 0
+
+    def reload():
         for _ in range(2):
-            for number in range(40):
-                asker.send(question(b"192.0.2.1", b"a@example.org", f"b{number}@example.net".encode()))
-            yield [asker.recv(100) for _ in range(40)]
+            greylister.reload()
+        done.set()
 
-    assert talk(path, "127.0.0.1", lambda asker: list(client(asker))) == ([[b"\0\1"] * 40, [b"\1\3"] * 40], 0)
+    reloading = threading.Thread(target=reload)
+    reloading.start()
+    while not done.is_set() or count == 0:
+        assert ask(asker, CLIENT, SENDER, f"{count}@example.net") == b"\0\1"
+        count += 1
+    reloading.join()
+    assert count > 10
 
 
-def test_stop_answers_what_was_taken_and_leaves_the_rest(make_store, path):
-    """Two workers at one socket: what one has not taken when it stops, the other answers."""
-    make_store("delay=1h")
+def test_decided_elsewhere_and_stopped(monkeypatch):
+    """More than a worker takes at once waits in the socket; what was taken is answered when it stops, the rest by the next
+    worker."""
+    monkeypatch.setattr(indimail, "MESSAGES_MAX", 2)
 
-    async def both():
-        with fastgrey.open(path) as store, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener, \
-                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+    async def run():
+        loop = asyncio.get_running_loop()
+        waiting = []
+
+        def connect():
+            ours, its = socket.socketpair()
+            ours.setblocking(False)
+            waiting.append(its)
+            return ours
+
+        def decide():
+            with waiting.pop(0) as its:
+                assert its.recv(1000) == (b"request=fastgrey\nclient_address=192.0.2.1\nsender=a@example.org\n"
+                                          b"recipient=b@example.net\n\n")
+                its.sendall(b"verdict=defer early 5\nkey=00\n\n")
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
             listener.bind(("127.0.0.1", 0))
-            asker.settimeout(60)
-            asker.connect(listener.getsockname())
-            going_on = asyncio.Event()
+            with asking(*listener.getsockname()) as asker:
+                first = Datagrams(listener, connect, print)
+                for _ in range(5):
+                    asker.send(question(b"192.0.2.1", b"a@example.org", b"b@example.net"))
+                for number in (2, 3, 4):
+                    while len(waiting) < min(number, 2):
+                        await asyncio.sleep(0.001)
+                    assert len(waiting) == 2
+                    decide()
+                    assert await loop.run_in_executor(None, asker.recv, 100) == b"\0\2"
+                while len(waiting) < 2:
+                    await asyncio.sleep(0.001)
+                stopping = asyncio.ensure_future(first.stop())
+                asker.send(question(b"192.0.2.1", b"a@example.org", b"b@example.net"))
+                decide()
+                decide()
+                await stopping
+                assert waiting == []
+                assert [await loop.run_in_executor(None, asker.recv, 100) for _ in range(2)] == [b"\0\2"] * 2
+                second = Datagrams(listener, connect, print)
+                while not waiting:
+                    await asyncio.sleep(0.001)
+                decide()
+                assert await loop.run_in_executor(None, asker.recv, 100) == b"\0\2"
+                await second.stop()
 
-            async def decide(client, sender, recipient):
-                await going_on.wait()
-                return store.check(client=client, sender=sender, recipient=recipient)
+    asyncio.run(run())
 
-            first = Datagrams(listener, decide)
-            asker.send(question(b"192.0.2.1", b"a@example.org", b"taken@example.net"))
-            while not first._tasks:
-                await asyncio.sleep(0.01)
-            stopping = asyncio.create_task(first.stop())
-            await asyncio.sleep(0)
-            asker.send(question(b"192.0.2.1", b"a@example.org", b"left@example.net"))
-            going_on.set()
-            await stopping
-            assert await asyncio.to_thread(asker.recv, 100) == b"\0\1"
-            second = Datagrams(listener, decide)
-            assert await asyncio.to_thread(asker.recv, 100) == b"\0\1"
-            await second.stop()
 
-    asyncio.run(both())
+@pytest.mark.parametrize("said", [b"", b"verdict=accept retry 0\n\n"])
+def test_half_an_answer_is_none(said):
+    """Where the server closes the connection before all recipients are decided, the client hears nothing."""
+
+    async def run():
+        ours, its = socket.socketpair()
+        ours.setblocking(False)
+        its.sendall(said)
+        its.close()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+            listener.bind(("127.0.0.1", 0))
+            with asking(*listener.getsockname()) as asker:
+                asker.send(question(b"192.0.2.1", b"a@example.org", b"b@example.net", b"c@example.net"))
+                server = Datagrams(listener, lambda: ours, print)
+                await server.stop()
+                asker.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    asker.recv(100)
+
+    asyncio.run(run())
