@@ -13,8 +13,9 @@ class _Session(socketserver.StreamRequestHandler):
             if command == "AUTH":
                 (given,) = [field.partition("=")[2] for field in fields if field.startswith("resp=")]
                 _, user, password = base64.b64decode(given).decode().split("\0")
-                said = f"OK\t{fields[0]}\tuser={user}" if self.server.users.get(user) == password else f"FAIL\t{fields[0]}"
-                self.wfile.write(f"{said}\n".encode())
+                good = self.server.users.get(user) == password
+                said = f"OK\t{fields[0]}\tuser={user}\n" if good else f"FAIL\t{fields[0]}\n"
+                self.wfile.write(said.encode())
 
 
 class Logins(socketserver.ThreadingUnixStreamServer):

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mailing import delivered, free_port, has_ipv6
-from smtp import Session
+from mailing import MailServer, free_port, has_ipv6
 from tcpserver import end_session, wait_until
 
 UNPACKED = Path(__file__).resolve().parents[1] / "build" / "exim"
@@ -29,6 +28,7 @@ pid_file_path = @PLACE@/spool/pid
 deliver_drop_privilege
 local_interfaces = <; @ADDRESSES@
 daemon_smtp_ports = @PORT@
+daemon_startup_retries = 0
 smtp_banner = mx.example ESMTP
 smtp_accept_max = 0
 tls_advertise_hosts =
@@ -88,12 +88,11 @@ def unpacked():
     return program
 
 
-class Exim:
+class Exim(MailServer):
     """An Exim that runs in a folder which every user may enter; acl is what it does for each recipient."""
 
     def __init__(self, place, acl):
-        self.address = "127.0.0.1"
-        self._place = place
+        super().__init__(place)
         # Others than root have no way into a checkout, and the program no need to be set-user-ID.
         self._program = place / "exim4"
         shutil.copyfile(unpacked(), self._program)
@@ -101,7 +100,8 @@ class Exim:
         for name in ("spool", "boxes"):
             (place / name).mkdir()
             shutil.chown(place / name, NUMBER, NUMBER)
-        for name, line in (("passwd", f"{USER}:x:{NUMBER}:{NUMBER}::/:/bin/false\n"), ("group", f"{USER}:x:{NUMBER}:\n")):
+        for name, line in (("passwd", f"{USER}:x:{NUMBER}:{NUMBER}::/:/bin/false\n"),
+                           ("group", f"{USER}:x:{NUMBER}:\n")):
             (place / name).write_text(Path("/etc", name).read_text() + line)
         self._environment = {"PATH": os.environ["PATH"], "LD_PRELOAD": "libnss_wrapper.so",
                              "NSS_WRAPPER_PASSWD": str(place / "passwd"), "NSS_WRAPPER_GROUP": str(place / "group")}
@@ -111,11 +111,11 @@ class Exim:
         """Start on some port; whether that one was free."""
         self.port = free_port()
         configuration = CONFIGURATION
-        for name, value in {"PROGRAM": self._program, "ACL": acl, "PLACE": self._place, "OWN": OWN, "PORT": self.port,
+        for name, value in {"PROGRAM": self._program, "ACL": acl, "PLACE": self.place, "OWN": OWN, "PORT": self.port,
                             "ADDRESSES": " ; ".join([self.address, *["::1"] * has_ipv6()])}.items():
             configuration = configuration.replace(f"@{name}@", str(value))
-        (self._place / "exim.conf").write_text(configuration)
-        with open(self._place / "errors", "ab") as errors:
+        (self.place / "exim.conf").write_text(configuration)
+        with open(self.place / "errors", "ab") as errors:
             self._process = subprocess.Popen(
                 self._command("-bdf"), stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, env=self._environment,
                 start_new_session=True)
@@ -123,7 +123,7 @@ class Exim:
         return self._process.poll() is None
 
     def _command(self, *words):
-        return [self._program, "-C", self._place / "exim.conf", *words]
+        return [self._program, "-C", self.place / "exim.conf", *words]
 
     def expanded(self, text):
         """What becomes of a text that Exim expands, less the white space around it."""
@@ -138,24 +138,13 @@ class Exim:
         return subprocess.run(self._command(*words), env=self._environment, capture_output=True, text=True, timeout=120,
                               check=True, **options).stdout
 
-    def session(self, source=None):
-        """A client whose EHLO was answered."""
-        session = Session(self, source)
-        session.say("EHLO client.example")
-        return session
-
-    def delivered(self, number, sender=""):
-        """The messages delivered of senders that end so, as soon as there are so many and nothing else is on its way."""
-        def found():
-            return [message for message in delivered(self._place / "boxes" / "maildir") if message.sender.endswith(sender)]
-
-        wait_until(lambda: len(found()) >= number and not list((self._place / "spool" / "input").rglob("*-H")))
-        assert len(found()) == number, (found(), self.log())
-        return found()
+    def on_its_way(self):
+        """Whether there are messages in the spool."""
+        return any((self.place / "spool" / "input").rglob("*-H"))
 
     def log(self):
         """What Exim logged, and what it said otherwise."""
-        files = [*self._place.glob("spool/*log"), *self._place.glob("errors")]
+        files = [*self.place.glob("spool/*log"), *self.place.glob("errors")]
         return "".join(file.read_text(errors="replace") for file in files)
 
     def stop(self):

@@ -80,6 +80,15 @@ def in_memory():
         yield Path(place)
 
 
+@contextlib.contextmanager
+def public_place():
+    """A directory into which every user may look; pytest's own is closed whenever another pytest begins."""
+    with tempfile.TemporaryDirectory(prefix="fastgrey-test-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
+
+
 def strace():
     """Where strace(1) is; skips where no process may be traced, as in some containers."""
     program = tool("strace")

@@ -12,8 +12,8 @@ TEXT = "From: a@example.org\r\nSubject: hello\r\n\r\nhello\r\n"
 
 
 class Delivered(NamedTuple):
-    """A message in a maildir. sender and recipient: of its envelope. fields: of the header, each with its name. body: what
-    follows the header, with the ends of lines that the maildir has."""
+    """A message in a maildir. sender and recipient: of its envelope. fields: of the header, each with its name. body:
+    what follows the header, with the ends of lines that the maildir has."""
 
     sender: str
     recipient: str
@@ -43,6 +43,40 @@ def _read(file):
     (sender,) = [value for name, value in fields if name.lower() == "return-path"]
     (recipient,) = [value for name, value in fields if name in ("Delivered-To", "Envelope-to")]
     return Delivered(sender.strip("<>"), recipient, fields, body)
+
+
+class MailServer:
+    """A mail server that runs in a folder which every user may enter, and delivers into boxes/maildir there."""
+
+    address = "127.0.0.1"
+    port: int
+
+    def __init__(self, place):
+        self.place = place
+
+    def session(self):
+        """A client whose EHLO was answered."""
+        session = Session(self)
+        session.say("EHLO client.example")
+        return session
+
+    def on_its_way(self):
+        """Whether there are messages that are not delivered."""
+        raise NotImplementedError
+
+    def log(self):
+        """What it logged."""
+        raise NotImplementedError
+
+    def delivered(self, number, sender=""):
+        """The messages delivered of senders that end so, as soon as there are so many and no other is on its way."""
+
+        def found():
+            return [one for one in delivered(self.place / "boxes" / "maildir") if one.sender.endswith(sender)]
+
+        wait_until(lambda: len(found()) >= number and not self.on_its_way())
+        assert len(found()) == number, (found(), self.log())
+        return found()
 
 
 def send(session, sender, *recipients, text=TEXT, options=""):

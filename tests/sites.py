@@ -7,15 +7,14 @@ import re
 import signal
 import socket
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import NamedTuple
 
 import fastgrey
 from chapters import snippet
 from conftest import FASTGREY
 from exim import Exim
-from mailing import free_port
+from machine import public_place
+from mailing import come_back, free_port
 from postfix import Postfix
 from serving import children
 from tcpserver import wait_until
@@ -67,8 +66,8 @@ class Greylister:
         return self._log.read_text() if self._log.exists() else ""
 
     def verdicts(self, number, domain=""):
-        """Action and reason of each decision that it logged on mail from a domain, in order, as soon as there are so many;
-        all of them."""
+        """Action and reason of each decision that it logged on mail from a domain, in order, as soon as there are so
+        many; all of them."""
         wait_until(lambda: len(self._decisions(domain)) >= number)
         found = [" ".join(decision) for decision in self._decisions(domain)]
         assert len(found) == number, self.log()
@@ -79,16 +78,8 @@ class Greylister:
         return wait_until(lambda: re.search(pattern, self.log(), re.MULTILINE)) is not None
 
     def _decisions(self, domain):
-        return re.findall(rf"^fastgrey: (accept|defer|reject) ([\w-]+) .* sender=\S*{domain} ", self.log(), re.MULTILINE)
-
-
-@contextlib.contextmanager
-def public_place():
-    """A directory into which every user may look."""
-    with tempfile.TemporaryDirectory(prefix="fastgrey-test-") as name:
-        place = Path(name)
-        place.chmod(0o755)
-        yield place
+        line = rf"^fastgrey: (accept|defer|reject) ([\w-]+) .* sender=\S*{domain} "
+        return re.findall(line, self.log(), re.MULTILINE)
 
 
 @contextlib.contextmanager
@@ -111,8 +102,8 @@ def serving(place, config=LISTENING, **options):
 
 @contextlib.contextmanager
 def asking(kind, place, snippet, server):
-    """A mail server, Postfix or Exim, with a snippet of the documents, which names the server where these have it; None for
-    none."""
+    """A mail server, Postfix or Exim, with a snippet of the documents; the server, None for none, is where it listens
+    in the place of the documented one."""
     if server is not None:
         assert DOCUMENTED in snippet
         snippet = snippet.replace(DOCUMENTED, server.at)
@@ -135,6 +126,14 @@ class Site(NamedTuple):
     def verdicts(self, number):
         """Those on mail from the domain, as Greylister.verdicts."""
         return self.greylister.verdicts(number, self.domain)
+
+    def defers_and_takes(self, local, **options):
+        """A sender of the domain with this local part waits, and is taken as a retry."""
+        recipient = f"{self.domain}@example.net"
+        assert come_back(self.mx, f"{local}@{self.domain}", recipient, **options)[0] == ["450"]
+        (message,) = self.delivered(1)
+        assert message.recipient == recipient
+        assert self.greylister.logs(rf"^fastgrey: accept retry client=127.0.0.1 sender=\S+ recipient={recipient} ")
 
     def delivered(self, number):
         """The messages from the domain that were delivered, in order."""

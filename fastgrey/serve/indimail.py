@@ -1,6 +1,6 @@
 """IndiMail's greylisting protocol: one datagram asks about a message and all of its recipients, two bytes answer.
 
-Its qmail-smtpd sends the datagram at DATA, where GREYIP names a server (greylist(3) and qmail-greyd(8) of indimail-mta):
+Its qmail-smtpd sends the datagram at DATA, where GREYIP names a server (greylist(3), qmail-greyd(8) of indimail-mta):
 
     I client NUL  F sender NUL  T recipient NUL  ...  NUL
 
@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from fastgrey.verdict import Verdict
 
-# Clients before 2016 leave out the NUL at the end. Whether the client is an address is the decision's to say: qmail-smtpd
-# sends "unknown" where tcpserver told it none. What a line of SMTP brought has no LF.
+# Clients before 2016 leave out the NUL at the end. Whether the client is an address is the decision's to say:
+# qmail-smtpd sends "unknown" where tcpserver told it none. What a line of SMTP brought has no LF.
 PACKET = re.compile(rb"I([!-~]+)\0F([^\0\n]*)\0((?:T[^\0\n]*\0)+)\0?")
 # More than a datagram can hold.
 DATAGRAM_MAX = 65_536
@@ -60,8 +60,8 @@ def parse(datagram: bytes) -> Packet | None:
 
 
 def answer(verdicts: Sequence[Verdict]) -> bytes:
-    """The two bytes for these verdicts, one for each recipient, at least one. The message is accepted where all are. The
-    protocol has no word for reject: that is refused as well, each time."""
+    """The two bytes for these verdicts, one for each recipient, at least one. The message is accepted where all are.
+    The protocol has no word for reject: that is refused as well, each time."""
     verdict = next((verdict for verdict in verdicts if verdict.action != "accept"), verdicts[0])
     if verdict.action != "accept":
         return ANSWERS.get(verdict.reason, REFUSED)
@@ -77,7 +77,8 @@ class Datagrams:
     is decided, logged and counted as what a hook asks. say: puts a line into the log.
     """
 
-    def __init__(self, listener: socket.socket, connect: Callable[[], socket.socket | None], say: Callable[[str], None]):
+    def __init__(self, listener: socket.socket, connect: Callable[[], socket.socket | None],
+                 say: Callable[[str], None]):
         self._socket = listener
         self._socket.setblocking(False)
         self._connect = connect

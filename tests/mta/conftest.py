@@ -6,14 +6,7 @@ import pytest
 
 from exim import Exim
 from postfix import Postfix
-from sites import asking, public_place, serving
-
-
-@pytest.fixture
-def place():
-    """Where a test has its servers."""
-    with public_place() as place:
-        yield place
+from sites import asking, serving
 
 
 @pytest.fixture

@@ -51,7 +51,8 @@ def test_stranger_waits_and_is_told_how_long(server, exim, acl):
 
 
 def test_who_comes_back_is_taken_and_known(site):
-    text = "Subject: \xfc\r\n\r\n.\r\n..a\r\n" + "".join(map(chr, range(160, 256))) + "\r\n" + "0123456789\t \r\n" * 2_000
+    letters = "".join(map(chr, range(160, 256)))
+    text = f"Subject: \xfc\r\n\r\n.\r\n..a\r\n{letters}\r\n" + "0123456789\t \r\n" * 2_000
     said = come_back(site.mx, f"a@{site.domain}", "b@example.net", "c@example.net", text=text)
     assert said[0] == ["450", "450"]
     assert codes(attempt(site.mx, f"other@{site.domain}", "d@example.net", text=text)) == ["250"]
@@ -59,7 +60,7 @@ def test_who_comes_back_is_taken_and_known(site):
     assert sorted(message.recipient for message in messages) == ["b@example.net", "c@example.net", "d@example.net"]
     assert {message.body for message in messages} == {text.partition("\r\n\r\n")[2].replace("\r\n", "\n").encode()}
     assert site.greylister.logs(f"^fastgrey: accept retry client=127.0.0.1 sender=a@{site.domain} ")
-    assert site.greylister.logs(f"^fastgrey: accept known-domain .* sender=other@{site.domain} recipient=d@example.net ")
+    assert site.greylister.logs(f"^fastgrey: accept known-domain .* sender=other@{site.domain} ")
 
 
 @by_either
@@ -110,10 +111,7 @@ def test_mailbox_that_is_not_there_is_rejected_and_not_recorded(site):
 ])
 def test_unusual_senders(site, local, options):
     """What an address holds is neither expanded by Exim nor another field of the line."""
-    recipient = f"{site.domain}@example.net"
-    assert come_back(site.mx, f"{local}@{site.domain}", recipient, options=options)[0] == ["450"]
-    site.delivered(1)
-    assert site.greylister.logs(f"^fastgrey: accept retry client=127.0.0.1 sender=\\S+ recipient={recipient} ")
+    site.defers_and_takes(local, options=options)
 
 
 def test_null_sender(site):
@@ -205,7 +203,8 @@ def test_two_servers_at_once(server, exim, postfix):
 
     def client(number):
         for message in range(messages):
-            come_back(servers[number % 2], "a@example.org", f"b{number}.{message}@example.net", source=f"127.0.{number}.1")
+            recipient = f"b{number}.{message}@example.net"
+            come_back(servers[number % 2], "a@example.org", recipient, source=f"127.0.{number}.1")
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(6)]
     for thread in threads:

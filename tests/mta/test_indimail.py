@@ -50,9 +50,11 @@ def test_all_else_is_none(datagram):
 
 
 @pytest.mark.parametrize("datagram", [
-    b"", b"\0", b"I", b"I\0F\0T\0\0", b"I192.0.2.1\0", b"I192.0.2.1\0Fa\0", b"I192.0.2.1\0Fa\0\0", b"I192.0.2.1\0Tb\0\0",
+    b"", b"\0", b"I", b"I\0F\0T\0\0", b"I192.0.2.1\0", b"I192.0.2.1\0Fa\0", b"I192.0.2.1\0Fa\0\0",
+    b"I192.0.2.1\0Tb\0\0",
     b"Fa\0I192.0.2.1\0Tb\0\0", b"I192.0.2.1\0Fa\0Tb", b"I192.0.2.1\0Fa\0Tb\0\0\0", b"I192.0.2.1\0Fa\0Tb\0Fc\0\0",
-    b"I192.0.2.1\0Fa\0Tb\0Xc\0\0", b"I192.0.2.1\0Fa\0Tb\0\0\n", b" I192.0.2.1\0Fa\0Tb\0\0", b"I192.0.2.1\nx\0Fa\0Tb\0\0",
+    b"I192.0.2.1\0Fa\0Tb\0Xc\0\0", b"I192.0.2.1\0Fa\0Tb\0\0\n", b"I192.0.2.1\0Fa\0Tb\nc\0\0",
+    b" I192.0.2.1\0Fa\0Tb\0\0", b"I192.0.2.1\nx\0Fa\0Tb\0\0",
     b"I\xff\0Fa\0Tb\0\0", b"check\t192.0.2.1\ta\tb\n", b"\xff" * 65_507,
 ])
 def test_broken(datagram):
@@ -66,8 +68,9 @@ def test_largest():
 
 
 @pytest.mark.parametrize("verdicts, said", [
-    (["accept known-triplet"], b"\1\2"), (["accept known-client", "accept retry"], b"\1\2"), (["accept retry"], b"\1\3"),
-    (["accept pool"], b"\1\3"), (["accept allowed"], b"\1\1"), (["accept learn"], b"\1\1"), (["accept error"], b"\1\1"),
+    (["accept known-triplet"], b"\1\2"), (["accept known-client", "accept retry"], b"\1\2"),
+    (["accept retry"], b"\1\3"), (["accept pool"], b"\1\3"), (["accept allowed"], b"\1\1"),
+    (["accept learn"], b"\1\1"), (["accept error"], b"\1\1"),
     (["defer new"], b"\0\1"), (["defer early"], b"\0\2"), (["defer error"], b"\0\4"), (["reject denied"], b"\0\4"),
     (["accept known-triplet", "defer early", "accept retry"], b"\0\2"), (["accept retry", "reject denied"], b"\0\4"),
 ])
@@ -126,7 +129,7 @@ def test_by_hand(ask_server):
     port = greylister.at.rpartition(":")[2]
     done = subprocess.run(["bash", "-c", line.replace("/1999", f"/{port}")], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["0", "1"]
-    assert greylister.logs("^fastgrey: defer new .* client=198.51.100.9 sender=a@example.org recipient=you@example.net ")
+    assert greylister.logs("^fastgrey: defer new .* client=198.51.100.9 sender=a@example.org recipient=you@")
 
 
 def test_recipient_named_twice_is_no_retry(ask_server):
@@ -144,14 +147,14 @@ def test_garbage_is_not_answered_and_harms_nobody(ask_server):
     asker.setblocking(False)
     with pytest.raises(BlockingIOError):
         asker.recv(100)
-    assert greylister.log().count("none of IndiMail's") == 1
     assert greylister.verdicts(1) == ["defer new"]
+    assert greylister.log().count("none of IndiMail's") == 1
 
 
 @pytest.mark.parametrize("on_error, said", [("accept", b"\1\1"), ("defer", b"\0\4")])
 def test_what_cannot_be_decided_is_on_error(ask_server, on_error, said):
     _, asker = ask_server(f"on_error={on_error}")
-    for packet in (("unknown", SENDER, RECIPIENT), (CLIENT, "a" * 1001, RECIPIENT), (CLIENT, SENDER, "b\r@example.net")):
+    for packet in (("unknown", SENDER, RECIPIENT), (CLIENT, "a" * 1001, RECIPIENT), (CLIENT, SENDER, "b\r@c")):
         assert ask(asker, *packet) == said
 
 
@@ -192,8 +195,8 @@ def test_nothing_is_lost_by_a_reload(ask_server):
 
 
 def test_decided_elsewhere_and_stopped(monkeypatch):
-    """More than a worker takes at once waits in the socket; what was taken is answered when it stops, the rest by the next
-    worker."""
+    """More than a worker takes at once waits in the socket; what was taken is answered when it stops, the rest by the
+    next worker."""
     monkeypatch.setattr(indimail, "MESSAGES_MAX", 2)
 
     async def run():

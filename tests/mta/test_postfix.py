@@ -27,7 +27,8 @@ TROUBLE = f"451 4.3.5 {REFUSED}Server configuration problem"
 
 def from_elsewhere(address, name="[UNAVAILABLE]"):
     """What makes Postfix believe that the session is another client's (XCLIENT)."""
-    return [(f"XCLIENT ADDR={'IPV6:' if ':' in address else ''}{address} NAME={name}", "220"), ("EHLO client.example", "250")]
+    address = f"IPV6:{address}" if ":" in address else address
+    return [(f"XCLIENT ADDR={address} NAME={name}", "220"), ("EHLO client.example", "250")]
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,8 @@ def site(sites):
 
 
 def test_replies_are_those_of_the_document():
-    text = (DOCS / "postfix.md").read_text()
-    assert [reply for reply in (DEFERRED, DENIED, TROUBLE) if f"`{reply}`" not in text] == []
+    lines = (DOCS / "postfix.md").read_text().splitlines()
+    assert [reply for reply in (DEFERRED, DENIED, TROUBLE) if f"    {reply}" not in lines] == []
 
 
 def test_stranger_waits_and_is_told_how_long(server, postfix):
@@ -61,7 +62,8 @@ def test_who_comes_back_is_taken_and_known(site):
     said = come_back(site.mx, f"a@{site.domain}", "b@example.net", "c@example.net")
     assert said[0] == ["450", "450"]
     assert codes(attempt(site.mx, f"other@{site.domain}", "d@example.net")) == ["250"]
-    assert sorted(message.recipient for message in site.delivered(3)) == ["b@example.net", "c@example.net", "d@example.net"]
+    recipients = sorted(message.recipient for message in site.delivered(3))
+    assert recipients == ["b@example.net", "c@example.net", "d@example.net"]
     assert site.greylister.logs(f"^fastgrey: accept retry client=127.0.0.1 sender=a@{site.domain} ")
     assert site.greylister.logs("^fastgrey: accept known-domain .* recipient=d@example.net ")
 
@@ -123,7 +125,8 @@ def test_who_has_logged_in_does_not_wait(server, postfix, order):
     if order != "documented":
         (asking,) = [line.strip() for line in MAIN.splitlines() if "check_policy_service" in line]
         settings = f"smtpd_recipient_restrictions = {asking}, permit_sasl_authenticated, reject_unauth_destination\n"
-    mx = postfix(f"{settings}smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = logins\n", greylister)
+    settings += "smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = logins\n"
+    mx = postfix(settings, greylister)
     with Logins(mx.queue / "logins", {"user": "secret"}):
         login = base64.b64encode(b"\0user\0secret").decode()
         assert codes(attempt(mx, "a@example.org", "b@example.net", before=[(f"AUTH PLAIN {login}", "235")])) == ["250"]
@@ -182,10 +185,7 @@ def test_clients_of_ipv6_by_network(server, postfix):
     pytest.param("a'%{}$`|", "", id="strange"),
 ])
 def test_unusual_senders(site, local, options):
-    recipient = f"{site.domain}@example.net"
-    assert come_back(site.mx, f"{local}@{site.domain}", recipient, options=options)[0] == ["450"]
-    site.delivered(1)
-    assert site.greylister.logs(f"^fastgrey: accept retry .* recipient={recipient} ")
+    site.defers_and_takes(local, options=options)
 
 
 def test_address_that_is_too_long_is_a_fault(site):
@@ -246,11 +246,11 @@ def test_restart_and_reload_within_a_session(server, postfix):
     greylister = server("delay=1h")
     mx = postfix(WAITING, greylister)
     with mx.session() as session:
-        for number, change in enumerate((greylister.restart, greylister.reload, greylister.restart, greylister.reload)):
+        for number, change in enumerate((greylister.reload, greylister.restart)):
             assert codes(send(session, "a@example.org", f"b{number}@example.net")) == ["450"]
             change()
         assert codes(send(session, "a@example.org", "b@example.net")) == ["450"]
-    assert greylister.verdicts(5) == ["defer new"] * 5
+    assert greylister.verdicts(3) == ["defer new"] * 3
     mx.delivered(0)
 
 
