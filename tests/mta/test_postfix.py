@@ -12,7 +12,7 @@ from chapters import DOCS, snippet
 from dovecot import Logins
 from machine import needs_root
 from mailing import attempt, codes, come_back, has_ipv6, send
-from sites import common_site
+from sites import LISTENING, common_site
 from postfix import OWN, Postfix
 
 pytestmark = needs_root
@@ -94,6 +94,16 @@ def test_message_that_waited_says_so_once(server, postfix):
     assert values.count([]) == 1
     for found in (found for found in values if found):
         assert re.fullmatch(r"delayed \d+ seconds by fastgrey-[\d.]+ \(retry\)", *found)
+
+
+def test_first_recipient_speaks_for_all(server, postfix):
+    greylister = server("delay=0s", config=f"{LISTENING}first_recipient = true\n")
+    mx = postfix(MAIN, greylister)
+    said = come_back(mx, "a@example.org", "b@example.net", "c@example.net")
+    assert said == [["450", "450"], ["250", "250"]]
+    assert codes(attempt(mx, "a@other.example", "b@example.net")) == ["450"]
+    assert greylister.verdicts(3) == ["defer new", "accept retry", "defer new"]
+    mx.delivered(2)
 
 
 def test_denied_for_good(server, postfix, run_fastgrey, config, make_store):
