@@ -243,7 +243,7 @@ def test_decided_elsewhere_and_stopped(monkeypatch):
                 assert await loop.run_in_executor(None, asker.recv, 100) == b"\0\2"
                 await second.stop()
 
-    asyncio.run(run())
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 @pytest.mark.parametrize("said", [b"", b"verdict=accept retry 0\n\n"])
