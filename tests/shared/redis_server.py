@@ -245,6 +245,10 @@ class Watched:
         with self.sentinels[0].client(password=None) as client:
             return int(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
 
+    def named_server(self) -> Server:
+        """That primary."""
+        return self.primary if self.primary.port == self.named() else self.replica
+
     def switch(self) -> None:
         """Let the Sentinels put the replica in the primary's place, and wait until they have."""
         before = self.named()
