@@ -27,7 +27,7 @@ PATIENT = 60.0
 
 @pytest.fixture(scope="module")
 def server():
-    with redis_server.server(enable_debug_command="yes") as server:
+    with redis_server.server() as server:
         yield server
 
 
@@ -50,7 +50,6 @@ def error_of(url, work=None, timeout=PATIENT, **options):
         asyncio.run(run())
     line = str(caught.value)
     assert "\n" not in line and PASSWORD not in line and len(line) < 400
-    assert url.partition("@")[2].partition("?")[0] in line or url.partition("?")[0] in line
     return line
 
 
@@ -108,12 +107,11 @@ def test_a_user_with_too_few_rights(server):
 
 def test_the_rights_that_are_named_are_enough(server):
     from fastgrey.shared.valkey_answers import REMEDIES
-    rights = REMEDIES["NOPERM"].partition("USER ")[2].split()
+    rights = REMEDIES["NOPERM"].partition("SETUSER USER ")[2].split()
     server.ask("ACL", "SETUSER", "exact", "reset", "on", f">{PASSWORD}", *rights)
 
     async def run():
-        async with opened(engine_from_url(f"valkey://exact:{PASSWORD}@127.0.0.1:{server.port}/3?wait=1", timeout=2,
-                                          name="fastgrey_of_the_user")) as (engine,):
+        async with opened(engine_from_url(f"valkey://exact:{PASSWORD}@127.0.0.1:{server.port}/3?wait=1", timeout=2)) as (engine,):
             await engine.secret(b"x" * 192)
             await write_one(engine)
             await engine.doubts()
@@ -135,17 +133,14 @@ def test_full(server):
         server.set(maxmemory=0)
 
 
-def test_cannot_write_its_snapshots(server, tmp_path):
+def test_cannot_write_its_snapshots(tmp_path):
     folder = tmp_path / "gone"
     folder.mkdir()
-    server.set(save="3600 1", dir=str(folder), stop_writes_on_bgsave_error="yes")
-    shutil.rmtree(folder)
-    try:
+    with redis_server.server(save="3600 1", dir=folder) as server:
+        shutil.rmtree(folder)
         server.ask("BGSAVE")
         wait_until(lambda: server.client().info("persistence")["rdb_last_bgsave_status"] == "err", "the failed snapshot")
         assert "MISCONF" in error_of(server.url, write_one)
-    finally:
-        server.set(save="", dir=str(server.place))
 
 
 def test_too_few_replicas_for_it(server):
@@ -164,20 +159,16 @@ def test_a_replica(server):
 
 
 def test_it_reads_its_data():
-    with redis_server.server(save="", enable_debug_command="yes") as server:
-        server.ask("DEBUG", "POPULATE", 20_000)
+    with redis_server.server(enable_debug_command="yes") as server:
+        server.ask("DEBUG", "POPULATE", 10_000)
         server.ask("SAVE")
         server.kill()
-        # A fifth of a millisecond for each of its keys.
-        server.settings["key-load-delay"] = 200
+        # Seconds for all keys, a look at what clients want after some forty.
+        server.settings["key-load-delay"] = 5000
         server.settings["loading-process-events-interval-bytes"] = 1024
-        thread = threading.Thread(target=server.start)
-        thread.start()
-        try:
-            wait_until(lambda: _says(server, "LOADING"), "a server that reads its data")
-            assert "LOADING" in error_of(server.url)
-        finally:
-            thread.join()
+        server.launch()
+        wait_until(lambda: _says(server, "LOADING"), "a server that reads its data")
+        assert "LOADING" in error_of(server.url)
 
 
 def _says(server, word):
@@ -230,7 +221,8 @@ def test_what_is_no_secret(server):
 
 @pytest.mark.parametrize(("url", "says"), [
     ("mysql://host/db", "no engine is called 'mysql'"),
-    ("valkey", "no engine is called 'valkey'"),
+    ("valkey", "is no HOST:PORT"),
+    ("", "no engine is called ''"),
     ("valkey://", "is no HOST:PORT"),
     ("valkey://host:0", "is no HOST:PORT"),
     ("valkey://host:99999999999", "is no HOST:PORT"),
@@ -480,21 +472,17 @@ def test_earned_records_wait_for_a_replica():
 
 @pytest.mark.parametrize("password", [None, PASSWORD])
 def test_a_failover_is_followed(password):
-    """There and back, and nothing that was written is gone."""
+    """Nothing that was written is gone."""
     async def run(watched):
         async with opened(engine_from_url(watched.url, timeout=PATIENT)) as (engine,):
-            slots = slots_of(3)
-            for number in range(3):
+            slots = slots_of(2)
+            for number in range(2):
                 assert await write_until_it_is(engine, slots, number)
                 # The next one has it before it takes over.
-                with watched.named_server().client() as client:
-                    client.execute_command("WAIT", 1, 30_000)
-                    wait_until(lambda client=client: all(
-                        state["state"] == "online" for name, state in client.info("replication").items()
-                        if name.startswith("slave")), "the replica")
-                if number < 2:
+                assert watched.named_server().ask("WAIT", 1, 30_000) == 1
+                if number == 0:
                     await asyncio.to_thread(watched.switch)
-            assert await until_it_answers(engine, slots) == [NOW, NOW + 1, NOW + 2]
+            assert await until_it_answers(engine, slots) == [NOW, NOW + 1]
 
     settings = {} if password is None else {"password": password}
     with redis_server.watched(**settings) as watched:
