@@ -73,9 +73,11 @@ class Link:
     async def close(self) -> None:
         """Disconnect. What is still unanswered is lost."""
         self._give_up(LostError("closed"))
-        with contextlib.suppress(asyncio.CancelledError, ValkeyError, OSError):
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self.connection.disconnect(nowait=True)
+        await asyncio.wait(self._tasks)
+        # Over TLS there is a farewell, and who is silent does not answer it.
+        with contextlib.suppress(TimeoutError, ValkeyError, OSError):
+            async with asyncio.timeout(self.timeout):
+                await self.connection.disconnect()
 
     def _packed(self, *words: bytes | int) -> bytes:
         if pack_command is not None:
@@ -97,7 +99,7 @@ class Link:
         try:
             while True:
                 try:
-                    answer, refused = await self.connection.read_response(), False
+                    answer, refused = await self.connection.read_response(disconnect_on_error=False), False
                 except ResponseError as error:
                     answer, refused = error, True
                 _, future = self._asked.popleft()
@@ -195,7 +197,7 @@ class Line:
 
     async def _open(self) -> Link:
         if self.link is not None:
-            await self.link.close()
+            self.leave(self.link)
         async with asyncio.timeout(self.timeout):
             connection = await self._connect()
         self.link = Link(connection, self.timeout)
