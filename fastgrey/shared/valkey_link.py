@@ -58,8 +58,9 @@ class Link:
             future.set_exception(self.lost)
             return future
         self._asked.append((self._loop.time() + self.timeout, future))
-        self._unsent.append(self._packed(*words))
-        self._something.set()
+        if not self._unsent:
+            self._something.set()
+        self._unsent.append(self._packed(words))
         if self._timer is None:
             self._timer = self._loop.call_later(self.timeout, self._watch)
         return future
@@ -79,7 +80,7 @@ class Link:
             async with asyncio.timeout(self.timeout):
                 await self.connection.disconnect()
 
-    def _packed(self, *words: bytes | int) -> bytes:
+    def _packed(self, words: tuple[bytes | int, ...]) -> bytes:
         if pack_command is not None:
             return pack_command(words)
         return b"".join(self.connection.pack_command(*words))
