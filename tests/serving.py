@@ -76,9 +76,13 @@ class Client:
         """The exchange of a plain line."""
         return self.ask("\t".join(("check", *fields)).encode() + b"\n", b"\n")
 
+    def has_more(self):
+        """Whether there is something to be read, without waiting."""
+        return bool(select.select([self.socket], [], [], 0)[0])
+
     def closed(self):
         """Whether the other end is closed, without waiting and without taking anything."""
-        if not select.select([self.socket], [], [], 0)[0]:
+        if not self.has_more():
             return False
         try:
             return self.socket.recv(1, socket.MSG_PEEK) == b""

@@ -65,21 +65,27 @@ def within(path: str) -> Iterator[str]:
 
 
 def _bind_unix(path: str, mode: int) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with within(path) as name:
-            _clear(name)
-            mask = os.umask(0o777 & ~mode)
-            try:
-                made.bind(name)
-            finally:
-                os.umask(mask)
+    with within(path) as name, _made(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+        _clear(name)
+        mask = os.umask(0o777 & ~mode)
+        try:
+            made.bind(name)
+        finally:
+            os.umask(mask)
         made.listen(BACKLOG)
+    return made
+
+
+@contextlib.contextmanager
+def _made(family: int, kind: int) -> Iterator[socket.socket]:
+    """A socket to be bound; closed where that fails."""
+    made = socket.socket(family, kind)
+    try:
+        made.setblocking(False)
+        yield made
     except BaseException:
         made.close()
         raise
-    made.setblocking(False)
-    return made
 
 
 def _clear(path: str) -> None:
@@ -110,15 +116,10 @@ def _bind_inet(address: Address) -> socket.socket:
                                                     flags=socket.AI_PASSIVE)[0]
     except socket.gaierror as error:
         raise OSError(0, error.strerror) from None
-    made = socket.socket(family, kind)
-    try:
+    with _made(family, kind) as made:
         if kind == socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(place)
         if kind == socket.SOCK_STREAM:
             made.listen(BACKLOG)
-    except BaseException:
-        made.close()
-        raise
-    made.setblocking(False)
     return made
