@@ -15,13 +15,16 @@ VENV = .venv
 PACKAGES = gcc libc6-dev binutils pkg-config liblmdb-dev libxxhash-dev python3-dev python3-venv
 # Debian has two of tcpserver, which exclude each other; a mail server keeps the one it has.
 TEST_PACKAGES = daemontools groff man-db mandoc patch runit s6 strace swaks systemd $(if $(shell command -v tcpserver),,ucspi-tcp-ipv6)
+# What Debian's Exim needs, which is unpacked and not installed: it excludes Postfix.
+EXIM_PACKAGES = libdb5.3 libgnutls-dane0 libidn12 libidn2-0 libnsl2 libnss-wrapper libpcre2-8-0
+EXIM_DOWNLOAD = apt-get -q -o APT::Sandbox::User=root download exim4-daemon-light
 # For the fuzzers, and for benchmarks beside others.
 TORTURE_PACKAGES = clang libclang-rt-dev llvm
 BENCH_PACKAGES = postgrey gross sqlgrey libdbd-sqlite3-perl greylistd
 SOURCES = pyproject.toml setup.py $(shell find fastgrey -name '*.py' -o -name '*.pyx' -o -name '*.px[di]' -o -name '*.ld')
 PIP = $(VENV)/bin/pip --disable-pip-version-check install --quiet
 
-.PHONY: build demo test torture bench bench-report pages packages test-packages torture-packages bench-packages clean
+.PHONY: build demo test torture bench bench-report pages packages test-packages exim torture-packages bench-packages clean
 
 build: $(VENV)/built
 
@@ -71,6 +74,15 @@ packages:
 
 test-packages:
 	$(call install_missing,$(TEST_PACKAGES))
+
+# Where it cannot be had its tests are skipped.
+exim: build/exim/usr/sbin/exim4
+
+build/exim/usr/sbin/exim4:
+	$(call install_missing,$(EXIM_PACKAGES))
+	mkdir -p build/exim
+	-cd build/exim && rm -f *.deb && { $(EXIM_DOWNLOAD) || { apt-get -q -y update && $(EXIM_DOWNLOAD); }; } && \
+		dpkg -x *.deb . && chmod u-s usr/sbin/exim4
 
 torture-packages:
 	$(call install_missing,$(TORTURE_PACKAGES))

@@ -36,6 +36,13 @@ def no_outer_environment(monkeypatch):
 
 
 @pytest.fixture
+def place():
+    """A directory of the test into which every user may look."""
+    with machine.public_place() as place:
+        yield place
+
+
+@pytest.fixture
 def path(tmp_path):
     """Where a test makes its store."""
     return tmp_path / "store"

@@ -55,7 +55,7 @@ def fill_up(file):
 
 
 PACKAGES = {"tcpserver": "ucspi-tcp-ipv6", "tcprules": "ucspi-tcp-ipv6", "multilog": "daemontools", "strace": "strace",
-            "swaks": "swaks"}
+            "swaks": "swaks", "postconf": "postfix"}
 
 
 def tool(name):
@@ -78,6 +78,15 @@ def in_memory():
     roomy = os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 256 << 20
     with tempfile.TemporaryDirectory(prefix="fastgrey-test-", dir="/dev/shm" if roomy else None) as place:
         yield Path(place)
+
+
+@contextlib.contextmanager
+def public_place():
+    """A directory into which every user may look; pytest's own is closed whenever another pytest begins."""
+    with tempfile.TemporaryDirectory(prefix="fastgrey-test-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
 
 
 def strace():

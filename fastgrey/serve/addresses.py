@@ -12,6 +12,7 @@ from fastgrey.errors import ServeError
 
 # As many as the system lets wait (net.core.somaxconn).
 BACKLOG = 1 << 16
+PATH_MAX = 107
 
 
 @dataclass(frozen=True)
@@ -50,35 +51,41 @@ def bind(address: Address, mode: int = 0o666) -> socket.socket:
                          "another address") from None
 
 
-def _bind_unix(path: str, mode: int) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+@contextlib.contextmanager
+def within(path: str) -> Iterator[str]:
+    """The path, or a shorter name for it: an address has room for 107 bytes (unix(7))."""
+    if len(os.fsencode(path)) <= PATH_MAX:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _clear(path)
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
+
+
+def _bind_unix(path: str, mode: int) -> socket.socket:
+    with within(path) as name, _made(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+        _clear(name)
         mask = os.umask(0o777 & ~mode)
         try:
-            with _short(path) as name:
-                made.bind(name)
+            made.bind(name)
         finally:
             os.umask(mask)
         made.listen(BACKLOG)
-    except BaseException:
-        made.close()
-        raise
-    made.setblocking(False)
     return made
 
 
 @contextlib.contextmanager
-def _short(path: str) -> Iterator[str]:
-    """A name of the same place that fits into the address of a socket, which has room for 107 bytes."""
-    if len(os.fsencode(path)) < 108:
-        yield path
-        return
-    place = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _made(family: int, kind: int) -> Iterator[socket.socket]:
+    """A socket to be bound; closed where that fails."""
+    made = socket.socket(family, kind)
     try:
-        yield f"/proc/self/fd/{place}/{os.path.basename(path)}"
-    finally:
-        os.close(place)
+        made.setblocking(False)
+        yield made
+    except BaseException:
+        made.close()
+        raise
 
 
 def _clear(path: str) -> None:
@@ -110,15 +117,10 @@ def _bind_inet(address: Address) -> socket.socket:
                                                     flags=socket.AI_PASSIVE)[0]
     except socket.gaierror as error:
         raise OSError(0, error.strerror) from None
-    made = socket.socket(family, kind)
-    try:
+    with _made(family, kind) as made:
         if kind == socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(place)
         if kind == socket.SOCK_STREAM:
             made.listen(BACKLOG)
-    except BaseException:
-        made.close()
-        raise
-    made.setblocking(False)
     return made

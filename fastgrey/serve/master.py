@@ -194,8 +194,7 @@ class Master:
 
                 keep(self.path, self.options, heart)
                 return 0
-            streams = [one for one in self.listeners.values() if one.type == socket.SOCK_STREAM]
-            Worker(self.path, self.options, streams, number, heart).run()
+            Worker(self.path, self.options, list(self.listeners.values()), number, heart).run()
             return 0
         except FastgreyError as error:
             say(str(error))

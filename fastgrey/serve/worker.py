@@ -21,6 +21,7 @@ from fastgrey._core import Case, Connections, Store
 from fastgrey.errors import FastgreyError
 
 from . import log, scribe
+from .indimail import Datagrams
 from .options import Options
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class Worker:
     def __init__(self, path: str, options: Options, listeners: list[socket.socket], number: int, heart: int):
         self.path = path
         self.options = options
-        self.listeners = listeners
+        self.listeners = [one for one in listeners if one.type == socket.SOCK_STREAM]
+        self.unconnected = [one for one in listeners if one.type == socket.SOCK_DGRAM]
         self.number = number
         self.heart = heart
         self.stopping = asyncio.Event()
@@ -69,6 +71,7 @@ class Worker:
         self.scribe: subprocess.Popen[bytes] | None = None
         self.restart = RESTART
         self.tasks: set[asyncio.Task[None]] = set()
+        self.datagrams: list[Datagrams] = []
         self.greylist: "Greylist | None" = None
         self.fault: FastgreyError | None = None
 
@@ -106,6 +109,7 @@ class Worker:
             if self.fault is None:
                 self._attend_to_connections()
                 self._accept_again()
+                self.datagrams = [Datagrams(one, self._connect, self._say) for one in self.unconnected]
                 self._tick()
             await self.stopping.wait()
             await self._finish()
@@ -175,6 +179,18 @@ class Worker:
                       "max_connections")
             self._accept_no_more()
 
+    def _connect(self) -> socket.socket | None:
+        """A connection to this very worker, for what comes without one."""
+        ours, its = socket.socketpair()
+        ours.setblocking(False)
+        its.setblocking(False)
+        if not self.connections.add(its.fileno()):
+            ours.close()
+            its.close()
+            return None
+        its.detach()
+        return ours
+
     # Times
 
     def _tick(self) -> None:
@@ -203,6 +219,11 @@ class Worker:
         self._accept_no_more()
         for listener in self.listeners:
             listener.close()
+        # Before the connections over which they ask are told to end with their next reply.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                for one in self.datagrams:
+                    await one.stop()
         self.connections.drain(idle=False)
         until = time.monotonic() + LINGER
         while self.lingers and self.connections.count and time.monotonic() < until:

@@ -20,7 +20,7 @@ from fastgrey.errors import EngineError
 from . import address
 from .engine import Slot, Write
 from .valkey_answers import code, explained
-from .valkey_link import Line, Link, LostError, SilentError
+from .valkey_link import Line, Link, LostError
 from .valkey_place import BySentinel, InCluster, Named, Place
 
 PORT, SENTINEL_PORT = 6379, 26379
@@ -222,7 +222,8 @@ class Valkey:
             try:
                 return await link.ask(*words)
             except LostError as error:
-                if not repeat or isinstance(error, SilentError):
+                # After one that was silent there is no time left.
+                if not repeat:
                     raise self._error(error) from None
             except ResponseError as error:
                 if code(error) == "NOSCRIPT":

@@ -107,7 +107,7 @@ OWN = {
     "address": ["address"], "client": ["client"], "envelope": ["envelope", "key"], "pattern": ["pattern"],
     "policy": ["policy", "rules"], "record": ["record", "head", "rings", "partition"], "caller": ["caller"],
     "log": ["log", "text", "verdict"], "reply": ["reply", "manners"], "exchange": ["question"],
-    "table": ["decide", "known", "pending", "passed"],
+    "asked": ["policy_request", "policy_reply"], "table": ["decide", "known", "pending", "passed"],
 }
 
 

@@ -13,7 +13,8 @@ import pytest
 
 import fastgrey
 from aging import age
-from serving import Client, children, hook, policy, until
+from fastgrey.serve import addresses
+from serving import Client, Server, children, hook, policy, until
 
 
 class Asking(threading.Thread):
@@ -148,10 +149,15 @@ def test_a_reload_loses_nothing_while_everybody_asks(serve):
     assert server.said("Traceback") == [] and server.said("killed") == []
 
 
-def test_what_waits_for_the_scribe_is_answered_across_a_reload(serve, make_store, path, pending_path):
-    with fastgrey.open(make_store()) as store:
+@pytest.fixture
+def ripe(make_store, path, pending_path):
+    """A store in which the request of policy() is about to be promoted."""
+    with fastgrey.open(make_store("on_error=defer")) as store:
         store.check(client="192.0.2.1", sender="a@example.org", recipient="b@example.net")
     age(path, pending_path, 400)
+
+
+def test_what_waits_for_the_scribe_is_answered_across_a_reload(serve, ripe):
     server = serve(workers=1)
     (worker, (scribe,)), = server.processes().items()
     os.kill(scribe, signal.SIGSTOP)
@@ -214,16 +220,15 @@ def test_a_worker_that_dies_is_replaced(serve):
         assert client.ask(policy()).startswith("action=")
 
 
-def test_a_scribe_that_dies_is_replaced_and_asked_again(serve, make_store, path, pending_path):
-    with fastgrey.open(make_store()) as store:
-        store.check(client="192.0.2.1", sender="a@example.org", recipient="b@example.net")
-    age(path, pending_path, 400)
+def test_a_scribe_that_dies_is_replaced_and_asked_again(serve, ripe, path):
     server = serve(workers=1)
     (worker, (scribe,)), = server.processes().items()
     os.kill(scribe, signal.SIGSTOP)
     client = server.client()
     client.send(policy())
-    until(lambda: server.ask(policy(state="VRFY")) == "action=DUNNO", "the worker read it")
+    # A stranger is recorded and answered meanwhile, and this is not.
+    assert server.ask(policy(sender="x@example.com")).startswith("action=DEFER")
+    assert not client.has_more()
     os.kill(scribe, signal.SIGKILL)
     assert client.reply().startswith("action=PREPEND")
     assert server.said(f"the scribe {scribe} is gone; what waits for it is asked again")
@@ -232,12 +237,29 @@ def test_a_scribe_that_dies_is_replaced_and_asked_again(serve, make_store, path,
     assert len(server.said("accept retry")) == 1
     with fastgrey.open(path) as store:
         assert store.counters()["events"]["promoted"] == 1
+        assert store.counters()["verdicts"] == {"defer new": 2, "accept retry": 1}
 
 
-def test_a_request_on_which_scribes_die_is_an_error_in_the_end(serve, make_store, path, pending_path):
-    with fastgrey.open(make_store("on_error=defer")) as store:
-        store.check(client="192.0.2.1", sender="a@example.org", recipient="b@example.net")
-    age(path, pending_path, 400)
+def test_who_is_known_does_not_wait_for_the_last_seen_time(serve, make_store, path):
+    """Due at every check, and written by a scribe that is stopped."""
+    with fastgrey.open(make_store("refresh=0")) as store:
+        store.check(client="192.0.2.1", sender="a@example.org", recipient="b@example.net", now=1_000_000_000)
+        store.check(client="192.0.2.1", sender="a@example.org", recipient="b@example.net", now=1_000_000_400)
+        refreshed = store.counters()["events"]["refreshed"]
+    server = serve(workers=1)
+    (_, (scribe,)), = server.processes().items()
+    os.kill(scribe, signal.SIGSTOP)
+    client = server.client(server.hook_place)
+    try:
+        assert client.ask(hook(now="1000000500")).startswith("verdict=accept known-domain")
+    finally:
+        os.kill(scribe, signal.SIGCONT)
+    with fastgrey.open(path) as store:
+        until(lambda: store.counters()["events"]["refreshed"] == refreshed + 1, "the scribe writes it")
+        assert store.counters()["verdicts"] == {"defer new": 1, "accept retry": 1, "accept known-domain": 1}
+
+
+def test_a_request_on_which_scribes_die_is_an_error_in_the_end(serve, ripe, path):
     server = serve(workers=1)
     (worker, _), = server.processes().items()
     client = server.client()
@@ -292,6 +314,21 @@ def _alive(pid):
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_the_path_of_a_store_may_be_longer_than_an_address(tmp_path):
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    fastgrey.create(long / "store")
+    server = Server(long / "store", tmp_path)
+    try:
+        server.begun()
+        assert (long / "store" / "serve.sock").is_socket()
+        with addresses.within(str(long / "store" / "serve.sock")) as place:
+            assert server.client(place).ask(hook()).startswith("verdict=")
+    finally:
+        server.end()
+    assert not (long / "store" / "serve.sock").exists()
 
 
 def test_two_servers_of_a_store_are_one_too_many(serve, run_fastgrey):

@@ -68,17 +68,21 @@ class Server:
     def start(self) -> "Server":
         """Start it on the port it has, or on a free one, and wait until it answers."""
         for _ in range(10):
-            self.port = self.port or free_port()
-            if "cluster-enabled" in self.settings:
-                self.bus = self.bus or free_port()
-            with open(self.place / "log", "ab") as log:
-                self._process = subprocess.Popen(self._command(), cwd=self.place, stdin=subprocess.DEVNULL, stdout=log,
-                                                 stderr=log, start_new_session=True)
+            self.launch()
             if self._answers():
                 return self
             self.end()
             self.port = self.bus = 0
         raise AssertionError(f"{program()} did not start: {(self.place / 'log').read_text()[-2000:]}")
+
+    def launch(self) -> None:
+        """Start it and do not wait."""
+        self.port = self.port or free_port()
+        if "cluster-enabled" in self.settings:
+            self.bus = self.bus or free_port()
+        with open(self.place / "log", "ab") as log:
+            self._process = subprocess.Popen(self._command(), cwd=self.place, stdin=subprocess.DEVNULL, stdout=log,
+                                             stderr=log, start_new_session=True)
 
     def _command(self) -> list[str]:
         if self.sentinel:
@@ -87,7 +91,7 @@ class Server:
                 file.write_text("".join(f"{name} {value}\n" for name, value in self.settings.items()))
             return [program(), str(file), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
         settings = {"port": self.port, "bind": "127.0.0.1", "dir": self.place, "save": "", "appendonly": "no",
-                    **self.settings}
+                    "repl-diskless-sync-delay": 0, **self.settings}
         if self.tls:
             settings |= {"port": 0, "tls-port": self.port}
         if self.bus:
@@ -245,13 +249,22 @@ class Watched:
         with self.sentinels[0].client(password=None) as client:
             return int(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
 
+    def named_server(self) -> Server:
+        """That primary."""
+        return self.primary if self.primary.port == self.named() else self.replica
+
     def switch(self) -> None:
-        """Let the Sentinels put the replica in the primary's place, and wait until they have."""
-        before = self.named()
+        """Let the Sentinels put the replica in the primary's place, and wait until they have and the other one follows.
+        Until then it takes writes that are lost."""
+        old = self.named_server()
+        new = self.replica if old is self.primary else self.primary
         self.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
-        wait_until(lambda: self.named() != before, "the failover")
-        after = self.primary if self.primary.port != before else self.replica
-        wait_until(lambda: after.ask("ROLE")[0] == b"master", "the new primary")
+        wait_until(lambda: self.named() == new.port and new.ask("ROLE")[0] == b"master", "the failover")
+        # What the Sentinel does within ten seconds or so.
+        old.ask("REPLICAOF", "127.0.0.1", new.port)
+        old.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        wait_until(lambda: old.ask("ROLE")[0] == b"slave" and
+                   b"master_link_status:up" in _raw(old, "INFO"), "the one that was the primary")
 
 
 @contextlib.contextmanager
