@@ -169,11 +169,11 @@ class _Source:
     def _refusal(self, text: str) -> PolicyError:
         """What msgspec has against the table, in the words of an administrator."""
         served = self.table.get("serve")
-        for prefix, table, expected in (("", self.table, EXPECTED),
-                                        ("serve.", served if isinstance(served, dict) else {}, EXPECTED_SERVE)):
+        for prefix, table, known in (("", self.table, EXPECTED),
+                                     ("serve.", served if isinstance(served, dict) else {}, EXPECTED_SERVE)):
             for name in table:
-                if name not in expected:
-                    close = difflib.get_close_matches(name, expected, 1)
+                if name not in known:
+                    close = difflib.get_close_matches(name, known, 1)
                     hint = f"; did you mean {close[0]}?" if close else "; fastgrey config describe lists them"
                     return PolicyError(f"{self.path}:{self.line(name)}: {prefix}{name}: no such option{hint}")
         match = re.search(r"`\$\.(?:serve\.)?([a-z_0-9]+)((?:\[[0-9]+\])?)", text)

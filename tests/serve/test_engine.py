@@ -1,50 +1,38 @@
 """A server whose records are with an engine: a real one, that comes, goes, and holds what others made."""
 
 import contextlib
-import os
-import shutil
-import socket
-import subprocess
 import tempfile
+from pathlib import Path
 
 import pytest
 
 import fastgrey
 from serving import hook, policy, until
+from shared import redis_server
 
 
 @contextlib.contextmanager
-def _redis(port):
-    """A redis-server on that port of the loopback that keeps nothing."""
-    with tempfile.TemporaryDirectory() as folder, open(os.path.join(folder, "log"), "wb") as log:
-        process = subprocess.Popen(["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "",
-                                    "--dir", folder], stdout=log, stderr=log)
+def _engine(port):
+    """A server on that port that keeps nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = redis_server.Server(Path(folder))
+        server.port = port
+        server.start()
         try:
-            until(lambda: process.poll() is not None or _answers(port), "the engine begins")
-            assert process.poll() is None, "the port was taken"
             yield
         finally:
-            process.terminate()
-            process.wait()
-
-
-def _answers(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+            server.end()
 
 
 @pytest.fixture
 def port():
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server; Debian: apt-get install redis-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    redis_server.program()
+    return redis_server.free_port()
 
 
 def test_records_are_the_engines(serve, port, path):
     config = f'engine = "valkey://127.0.0.1:{port}/0"'
-    with _redis(port):
+    with _engine(port):
         server = serve(config=config)
         client = server.client(server.hook_place)
         assert client.ask(hook(now="1000000000")).startswith("verdict=defer new 300")
@@ -62,7 +50,7 @@ def test_records_are_the_engines(serve, port, path):
 def test_a_server_begins_and_ends_without_its_engine(serve, port):
     server = serve("on_error=defer", config=f'engine = "valkey://127.0.0.1:{port}/0"\nfallback = "on_error"')
     assert server.ask(policy()).startswith("action=DEFER_IF_PERMIT 4.3.0")
-    with _redis(port):
+    with _engine(port):
         until(lambda: "300 seconds" in server.ask(policy(sender="x@example.com")), "it is asked once it is there")
         assert server.stop() == 0
     assert server.said("Traceback") == []
@@ -70,7 +58,7 @@ def test_a_server_begins_and_ends_without_its_engine(serve, port):
 
 def test_an_engine_of_another_secret_is_refused_in_one_line(serve, port, path, tmp_path, make_store):
     config = f'engine = "valkey://127.0.0.1:{port}/0"'
-    with _redis(port):
+    with _engine(port):
         server = serve(config=config)
         assert server.ask(policy()).startswith("action=DEFER")
         server.stop()
