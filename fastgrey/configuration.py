@@ -168,25 +168,21 @@ class _Source:
 
     def _refusal(self, text: str) -> PolicyError:
         """What msgspec has against the table, in the words of an administrator."""
-        for name in self.table:
-            if name not in EXPECTED:
-                close = difflib.get_close_matches(name, EXPECTED, 1)
-                hint = f"; did you mean {close[0]}?" if close else "; fastgrey config describe lists them"
-                return PolicyError(f"{self.path}:{self.line(name)}: {name}: no such option{hint}")
         served = self.table.get("serve")
-        if isinstance(served, dict):
-            for name in served:
-                if name not in EXPECTED_SERVE:
-                    close = difflib.get_close_matches(name, EXPECTED_SERVE, 1)
+        for prefix, table, known in (("", self.table, EXPECTED),
+                                     ("serve.", served if isinstance(served, dict) else {}, EXPECTED_SERVE)):
+            for name in table:
+                if name not in known:
+                    close = difflib.get_close_matches(name, known, 1)
                     hint = f"; did you mean {close[0]}?" if close else "; fastgrey config describe lists them"
-                    return PolicyError(f"{self.path}:{self.line(name)}: serve.{name}: no such option{hint}")
+                    return PolicyError(f"{self.path}:{self.line(name)}: {prefix}{name}: no such option{hint}")
         match = re.search(r"`\$\.(?:serve\.)?([a-z_0-9]+)((?:\[[0-9]+\])?)", text)
         name = match[1] if match else ""
         place = f"{name}{match[2]}" if match else "?"
         got = re.search(r"got `(\w+)`", text)
         what = f"got {got[1]}" if got else text[0].lower() + text[1:].partition(" - at")[0]
-        return PolicyError(f"{self.path}:{self.line(name)}: {place}: expected {(EXPECTED | EXPECTED_SERVE).get(name, 'another value')}; "
-                           f"{what.replace('`', '')}")
+        expected = (EXPECTED | EXPECTED_SERVE).get(name, "another value")
+        return PolicyError(f"{self.path}:{self.line(name)}: {place}: expected {expected}; {what.replace('`', '')}")
 
     def line(self, name: str) -> int:
         """The line on which an option is set; tomllib does not say."""

@@ -94,8 +94,8 @@ class Client:
 
 
 class Server:
-    """The real command on a store, with a unix socket and a port of its own. config: its [serve], beside these. wrapper:
-    a command that runs it."""
+    """The real command on a store, with a unix socket and a port of its own. config: its [serve], beside these.
+    wrapper: a command that runs it."""
 
     def __init__(self, store, folder, config="", workers=2, environment=None, wrapper=(), **options):
         self.store = Path(store)

@@ -92,8 +92,8 @@ cdef class Connections:
         return error == 0
 
     def serve(self, seconds):
-        """Answer requests for so many seconds, None for ever, or until somebody else is wanted: a descriptor is readable
-        that is watched, asked() has something, or the scribe is gone."""
+        """Answer requests for so many seconds, None for ever, or until somebody else is wanted: a descriptor is
+        readable that is watched, asked() has something, or the scribe is gone."""
         cdef int64_t milliseconds = -1 if seconds is None else <int64_t>min(seconds * 1000 + 0.999, 1e9)
         cdef locale_t before
         self.store._usable()
@@ -153,8 +153,8 @@ cdef class Connections:
         return gone
 
     def expire(self, double idle, double half, double patience):
-        """Close connections of which nothing came for idle seconds, or half a request, or which do not read; answer what
-        has waited for longer than patience as on_error says."""
+        """Close connections of which nothing came for idle seconds, or half a request, or which do not read; answer
+        what has waited for longer than patience as on_error says."""
         self.store._usable()
         with self.store.lock:
             server_expire(self.server, <int64_t>(idle * 1000), <int64_t>(half * 1000), <int64_t>(patience * 1000))
@@ -197,8 +197,8 @@ cdef class Connections:
         return self.server.waiting
 
     def tally(self):
-        """What became of requests, by how they came and how they were answered; broken ones; connections that were closed
-        because they were too slow."""
+        """What became of requests, by how they came and how they were answered; broken ones; connections that were
+        closed because they were too slow."""
         cdef Server *d = self.server
         return {
             "requests": {(tongue, outcome): d.requests[i * <int>OUTCOMES + j] for i, tongue in enumerate(TONGUE_NAMES)

@@ -102,7 +102,8 @@ cdef void server_times(Server *d) noexcept nogil:
     d.clock = t.tv_sec
 
 
-cdef int server_watch(Server *d, int fd, uint32_t place, uint32_t number, int operation, unsigned int events) noexcept nogil:
+cdef int server_watch(Server *d, int fd, uint32_t place, uint32_t number, int operation,
+                      unsigned int events) noexcept nogil:
     cdef epoll_event event
     event.events = events
     event.data.u64 = <uint64_t>number << 32 | place

@@ -26,7 +26,8 @@ cdef struct ErrandDone:
     VerdictState verdict
 
 
-cdef size_t errand_write(unsigned char *out, uint32_t place, uint32_t number, const Request *q, int left) noexcept nogil:
+cdef size_t errand_write(unsigned char *out, uint32_t place, uint32_t number, const Request *q,
+                         int left) noexcept nogil:
     """Into ERRAND_MAX bytes; the size."""
     cdef Errand *e = <Errand *>out
     cdef Span texts[4]

@@ -10,8 +10,8 @@ VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 def inherited() -> list[socket.socket]:
-    """The sockets handed to this process, each of its own kind; none where there are none. Once: the variables that tell
-    of them go. Raises ServeError for one that cannot be served."""
+    """The sockets handed to this process, each of its own kind; none where there are none. Once: the variables that
+    tell of them go. Raises ServeError for one that cannot be served."""
     found = {name: os.environ.pop(name, "") for name in VARIABLES}
     if found["LISTEN_PID"] != str(os.getpid()) or not found["LISTEN_FDS"].isdigit():
         return []

@@ -8,8 +8,8 @@ import sys
 def descriptor() -> tuple[int, bool]:
     """Where log lines go, and whether writing there may block.
 
-    Not blocking is a property of what was opened, which others share: a shell would get it too. So a pipe or terminal is
-    opened anew; what cannot be is asked before each write.
+    Not blocking is a property of what was opened, which others share: a shell would get it too. So a pipe or terminal
+    is opened anew; what cannot be is asked before each write.
     """
     mode = os.fstat(2).st_mode
     # A file takes what comes; opened anew, it would be written from its beginning.

@@ -65,6 +65,8 @@ class Master:
         self.running = False
         self.stopping = False
         self.status = 0
+        # When the watchdog of a service manager was told last.
+        self.fed = 0.0
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; the exit status."""
@@ -119,8 +121,8 @@ class Master:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
         if soft != resource.RLIM_INFINITY and soft < self.options.share + SPARE_FILES:
-            say(f"max_connections: {self.options.share} for each worker are more than {soft} open files allow; raise LimitNOFILE= or "
-                "ulimit -n")
+            say(f"max_connections: {self.options.share} for each worker are more than {soft} open files allow; raise "
+                "LimitNOFILE= or ulimit -n")
 
     # Signals
 
@@ -329,6 +331,6 @@ class Master:
 
     def _tell_watchdog(self, now: float) -> None:
         interval = notify.watchdog()
-        if interval is not None and now - getattr(self, "_told", 0.0) > interval / 3:
-            self._told = now
+        if interval is not None and now - self.fed > interval / 3:
+            self.fed = now
             notify.notify("WATCHDOG=1")

@@ -94,15 +94,16 @@ POSTFIX = "Postfix's SMTPD_POLICY_README"
 SAID = f"1 to {TEXT_MAX} printable ASCII characters"
 OPTIONS = (
     Option("listen", "list", "[]", "unix:PATH, tcp:HOST:PORT, udp:HOST:PORT",
-           "where to listen, beside STORE/serve.sock for hooks: Postfix and Exim ask over unix or tcp, IndiMail over udp",
+           "where to listen, beside STORE/serve.sock for hooks: Postfix and Exim ask over unix or tcp, IndiMail over "
+           "udp",
            OWN, "", _addresses),
     _of_setting(Setting("workers", "count", "0", "processes that answer, 0 for one a processor", OWN, 0, WORKERS_MAX,
                         unit="processes")),
     _of_setting(Setting("max_connections", "count", "10000",
                         "connections at once; further ones wait to be taken in", OWN, 1, 1_000_000,
                         unit="connections")),
-    _of_setting(Setting("idle", "duration", "10m", "a connection over which nothing comes for so long is closed; Postfix "
-                        "closes its own after 5m", POSTFIX, 1, YEAR)),
+    _of_setting(Setting("idle", "duration", "10m", "a connection over which nothing comes for so long is closed; "
+                        "Postfix closes its own after 5m", POSTFIX, 1, YEAR)),
     _text("defer_text", "greylisted, please try again in {seconds} seconds",
           f"what a deferred client is told; {SECONDS} stands for what is left of the delay", "RFC 6647 section 5", SAID,
           _is_said),
@@ -110,18 +111,19 @@ OPTIONS = (
           OWN, SAID, _is_said),
     _text("trace", "X-Greylist", "header that tells in a message that it was delayed; empty for none", "postgrey",
           "a header name, or empty", _is_header),
-    _of_setting(Setting("first_recipient", "flag", "false", "decide only the first recipient of a message over Postfix's "
-                        "protocol; the others get the same answer", "RFC 6647 section 2.4")),
+    _of_setting(Setting("first_recipient", "flag", "false", "decide only the first recipient of a message over "
+                        "Postfix's protocol; the others get the same answer", "RFC 6647 section 2.4")),
     _of_setting(Setting("log", "choice", "text", "how decisions are logged", OWN, choices=("text", "json"))),
-    _text("metrics", "", "where to answer what Prometheus asks; empty for nowhere", OWN, "HOST:PORT, or empty", _is_place),
+    _text("metrics", "", "where to answer what Prometheus asks; empty for nowhere", OWN, "HOST:PORT, or empty",
+          _is_place),
     _text("engine", "", "what holds the records that machines share; empty: the store itself",
           "RFC 6647 section 5(4)", "valkey://…, valkey+cluster://…, valkey+sentinel://…, postgresql://…, or empty",
           _is_engine),
     _text("name", "fastgrey", "name space in the engine, so that several stores may share it", OWN,
           "1 to 32 letters, digits, - and _", lambda text: re.fullmatch("[A-Za-z0-9_-]{1,32}", text) is not None),
     _text("password_file", "", "file with the password for the engine", OWN, "a path, or empty", _is_path),
-    _of_setting(Setting("fallback", "choice", "local", "what decides while the engine is away: this machine's own records, "
-                        "or on_error", OWN, choices=("local", "on_error"))),
+    _of_setting(Setting("fallback", "choice", "local", "what decides while the engine is away: this machine's own "
+                        "records, or on_error", OWN, choices=("local", "on_error"))),
     _of_setting(Setting("timeout", "duration", "1s", "how long to wait for the engine", OWN, 1, 60)),
 )
 BY_NAME = {option.name: option for option in OPTIONS}

@@ -38,8 +38,8 @@ async def opened(shared: Greylist, say: Callable[[str], None], tried: asyncio.Ev
             if await shared.engine.secret(own) != own:
                 raise ServeError(
                     f"the engine {shared.engine.name} holds records under another secret than the store "
-                    f"{shared.store.path}; put a backup of the first machine's store in force here with: fastgrey restore, "
-                    "or name another name space with: name")
+                    f"{shared.store.path}; put a backup of the first machine's store in force here with: fastgrey "
+                    "restore, or name another name space with: name")
             tried.set()
             return
         except EngineError as error:

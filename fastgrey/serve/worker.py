@@ -1,7 +1,7 @@
 """A worker: one process that takes connections from the listeners and answers what comes over them.
 
-The core moves the bytes and decides (core/connections.pxi); this loop keeps the times, takes connections in and asks the
-engine. It waits where the core does, which returns whenever something else is to be done.
+The core moves the bytes and decides (core/connections.pxi); this loop keeps the times, takes connections in and asks
+the engine. It waits where the core does, which returns whenever something else is to be done.
 """
 
 import asyncio
@@ -74,6 +74,8 @@ class Worker:
         self.datagrams: list[Datagrams] = []
         self.greylist: "Greylist | None" = None
         self.fault: FastgreyError | None = None
+        self.selector: _Selector | None = None
+        self.beat = 0.0
 
     def run(self) -> None:
         """Serve until SIGTERM, or until the master is gone; at SIGUSR1 end as well, once others have taken over."""
@@ -99,8 +101,8 @@ class Worker:
         self.loop.add_signal_handler(signal.SIGUSR1, self.stopping.set)
         descriptor, blocks = log.descriptor()
         self.connections = Connections(
-            store, most=self.options.share, first_recipient=self.options.first_recipient, elsewhere=bool(self.options.engine),
-            log=descriptor, log_blocks=blocks, version=version("fastgrey").encode(), **self.options.wording())
+            store, most=self.options.share, first_recipient=self.options.first_recipient,
+            elsewhere=bool(self.options.engine), log=descriptor, log_blocks=blocks, version=version("fastgrey").encode(), **self.options.wording())
         try:
             if self.options.engine:
                 await self._open_engine(store)
@@ -125,7 +127,7 @@ class Worker:
             self._flush()
 
     def _attend_to_connections(self) -> None:
-        if isinstance(self.loop, asyncio.SelectorEventLoop) and hasattr(self, "selector"):
+        if self.selector is not None:
             self.connections.watch(self.selector.fileno())
             self.selector.serve = self._answer
         else:
@@ -199,8 +201,8 @@ class Worker:
         self.connections.expire(self.options.idle, min(HALF, self.options.idle), PATIENCE)
         self.connections.flush()
         self._accept_again()
-        if now >= getattr(self, "_beat", 0):
-            self._beat = now + 1
+        if now >= self.beat:
+            self.beat = now + 1
             try:
                 os.write(self.heart, b".")
             except BlockingIOError:

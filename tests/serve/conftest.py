@@ -7,7 +7,8 @@ from serving import Server
 
 @pytest.fixture
 def serve(make_store, path, tmp_path):
-    """Start a server on the store of the test, made if need be with settings of the command line; ended with the test."""
+    """Start a server on the store of the test, made if need be with settings of the command line; ended with the
+    test."""
     started = []
 
     def begin(*assignments, ready=True, **options):

@@ -1,5 +1,5 @@
-"""What is answered, over the real sockets of the real command: Postfix's policy protocol, the hook's exchange, the plain
-line."""
+"""What is answered, over the real sockets of the real command: Postfix's policy protocol, the hook's exchange, the
+plain line."""
 
 import pytest
 
@@ -21,7 +21,8 @@ def test_a_stranger_waits_on_every_address(serve, place):
 def test_one_connection_asks_as_often_as_it_likes(serve):
     client = serve().client()
     for number in range(300):
-        assert client.ask(policy(sender=f"a{number}@example.org", recipient=f"b{number}x@example.net")).startswith("action=")
+        reply = client.ask(policy(sender=f"a{number}@example.org", recipient=f"b{number}x@example.net"))
+        assert reply.startswith("action=")
 
 
 def test_requests_sent_at_once_are_answered_in_their_order(serve):

@@ -1,4 +1,4 @@
-"""What clients may cost: slow ones, half requests, garbage, many at once, ever more bytes, replies that nobody reads."""
+"""What clients may cost: slow ones, half requests, garbage, many at once, ever more bytes, replies nobody reads."""
 
 import os
 import resource
