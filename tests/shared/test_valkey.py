@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import threading
 import time
@@ -371,6 +372,21 @@ def test_whoever_gives_up_waiting_takes_nobodys_answer(server):
     asyncio.run(run())
 
 
+def test_whoever_gives_up_waiting_for_a_connection_takes_it_from_nobody(server):
+    async def run():
+        engine = engine_from_url(server.url, timeout=PATIENT)
+        tasks = [asyncio.create_task(engine.fetch(slots_of(1))) for _ in range(5)]
+        # They have begun to wait for one and the same attempt.
+        while engine._line._opening is None:
+            await asyncio.sleep(0)
+        tasks[0].cancel()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(found[0], asyncio.CancelledError) and found[1:] == [[0]] * 4
+        await engine.close()
+
+    asyncio.run(run())
+
+
 # Records and scripts.
 
 def test_records_and_keys_are_as_documented(server):
@@ -531,6 +547,14 @@ def test_a_service_that_no_sentinel_knows():
     with redis_server.watched() as watched:
         url = watched.url.replace(redis_server.SERVICE, "other")
         assert "no Sentinel answers and knows" in error_of(url, timeout=5)
+
+
+def test_a_sentinel_that_names_a_replica_is_not_believed():
+    with redis_server.watched() as watched:
+        sentinel = watched.sentinels[0]
+        sentinel.ask("SENTINEL", "REMOVE", redis_server.SERVICE)
+        sentinel.ask("SENTINEL", "MONITOR", redis_server.SERVICE, "127.0.0.1", watched.replica.port, 1)
+        assert re.search("is a replica|no Sentinel answers and knows", error_of(watched.url))
 
 
 def test_sentinels_that_are_gone_are_passed_over():
