@@ -1,4 +1,4 @@
-"""What the PostgreSQL engine makes in a database: a schema with two tables of records, and the functions that write them.
+"""What the PostgreSQL engine makes in a database: a schema with tables of records and functions that write them.
 
 Run as a program it prints the statements for psql, for a database where the server may not make tables itself:
 
@@ -123,7 +123,7 @@ BEGIN
     RETURN dropped;
 END $$;
 
--- Remove what expired, by this clock and by the server's own, from so many pages of known. Whether there are more pages.
+-- Remove what expired, by this clock and by the server's own, from so many pages of known. Whether there are more.
 CREATE OR REPLACE FUNCTION {schema}.sweep(clock bigint, pages bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -152,21 +152,18 @@ BEGIN
     RETURN (SELECT secret FROM {schema}.state);
 END $$;
 
--- Several swaps, each all or nothing: row i belongs to the swap number swaps[i]. Gives the numbers of those that did not
--- happen, because a record of theirs is another one than it was; NULL where all happened.
+-- Several swaps, each all or nothing: row i belongs to the swap number swaps[i]. Gives the numbers of those that did
+-- not happen, because a record of theirs is another one than it was; NULL where all happened.
 --
 -- locks: of all keys, in ascending order. Whoever writes a key holds its lock, so that what is compared stands until it
--- is written, and a key that is not there yet is inserted once: no index can see to that across partitions. Each statement
--- sees what was committed when it begins (read committed), the lock taken by then.
+-- is written, and a key that is not there yet is inserted once: no index can see to that across partitions. Each
+-- statement sees what was committed when it begins (read committed), the lock taken by then.
 CREATE OR REPLACE FUNCTION {schema}.swap(locks bigint[], keys bytea[], stranger boolean[], olds bigint[], news bigint[],
                                         keeps bigint[], swaps int[]) RETURNS int[]
 LANGUAGE plpgsql AS $$
 DECLARE
     stale int[];
 BEGIN
-    IF NOT false = ANY (stranger) THEN
-        PERFORM set_config('synchronous_commit', 'off', true);
-    END IF;
     PERFORM pg_advisory_xact_lock(l) FROM unnest(locks) AS l;
     SELECT array_agg(DISTINCT w.swap) INTO stale
         FROM unnest(keys, stranger, olds, swaps) AS w(key, stranger, old, swap)
@@ -183,10 +180,12 @@ BEGIN
             WHERE NOT w.stranger AND (w.swap = ANY (stale)) IS NOT TRUE
             ON CONFLICT (key) DO UPDATE SET record = excluded.record, expires = excluded.expires;
     END IF;
-    IF true = ANY (stranger) THEN
+    IF true = ANY (stranger) AND 0 <> ANY (olds) THEN
         UPDATE {schema}.strangers s SET record = w.new, expires = now() + make_interval(secs => w.keep)
             FROM unnest(keys, stranger, olds, news, keeps, swaps) AS w(key, stranger, old, new, keep, swap)
             WHERE s.key = w.key AND w.stranger AND w.old <> 0 AND (w.swap = ANY (stale)) IS NOT TRUE;
+    END IF;
+    IF true = ANY (stranger) AND 0 = ANY (olds) THEN
         INSERT INTO {schema}.strangers (key, record, expires)
             SELECT w.key, w.new, now() + make_interval(secs => w.keep)
             FROM unnest(keys, stranger, olds, news, keeps, swaps) AS w(key, stranger, old, new, keep, swap)
