@@ -101,31 +101,33 @@ class Standby:
             self.spans, self._spans_until = Spans.of(self.store), moment + 1
         return self.spans
 
-    async def write(self, slots: Sequence[Slot], view: View, writes: Sequence[Write], gains: bool) -> bool:
+    async def write(self, slots: Sequence[Slot], view: View, writes: Sequence[Write], promotes: bool,
+                    in_doubt: bool) -> bool:
         """Write to the journal what a decision on a view says, and what the engine lacks of it, where what this machine
-        knew still stands; whether it does. gains: the decision promotes. StoreError."""
+        knew still stands; whether it does. in_doubt: the engine may have it already. StoreError."""
         if not writes and not view.lacking:
             return True
         assert self._thread is not None
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, slots, view, writes, gains)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, slots, view, writes, promotes,
+                                                                in_doubt)
 
-    def _write(self, slots: Sequence[Slot], view: View, writes: Sequence[Write], gains: bool) -> bool:
+    def _write(self, slots: Sequence[Slot], view: View, writes: Sequence[Write], promotes: bool, in_doubt: bool) -> bool:
         self._write_copies()
-        earned = gains and any(slots[write.index][0] in KNOWN for write in writes)
         new = {i: view.together[i] for i in view.lacking} | {write.index: write.new for write in writes}
+        # What is in doubt is owed as it is, not as so many more: else it would count twice.
+        more = set() if in_doubt else {write.index for write in writes if slots[write.index][0] == "hops"
+                                       or (promotes and slots[write.index][0] in KNOWN)}
         try:
-            if not earned and self.journal.crowded():
+            if not promotes and self.journal.crowded():
                 raise FullError
-            with self.journal.change(durable=earned) as change:
+            with self.journal.change(durable=promotes) as change:
                 over = change.look(slots)
                 there = fetch_slots(self.store, slots)
                 if any(over.get(slots[i], (there[i],))[0] != view.mine[i] for i in new):
                     return False
-                more = {write.index for write in writes if slots[write.index][0] == "hops"
-                        or (gains and slots[write.index][0] in KNOWN)}
                 for i, record in new.items():
                     change.owe(slots[i], record, int(i in more))
-        except (sqlite3.Error, FullError):
+        except sqlite3.Error:
             # The local table has it at least, and the engine learns it when the mail comes again.
             self.not_kept += len(new)
             merge(self.store, [slots[i] for i in new], list(new.values()))
@@ -176,7 +178,7 @@ class Standby:
                 with self.journal.change(durable=False) as change:
                     for slot, record in batch.items():
                         change.copy(slot, record)
-            except (sqlite3.Error, FullError):
+            except sqlite3.Error:
                 self.left_out += len(batch)
             for slot, record in batch.items():
                 # Another thread may have put a later one there.
