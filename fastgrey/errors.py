@@ -69,6 +69,10 @@ class EngineError(FastgreyError):
     """The engine that holds shared records cannot be reached or does not answer."""
 
 
+class ServeError(FastgreyError):
+    """The server cannot run as it was told to."""
+
+
 class RequestError(FastgreyError):
     """What was asked for cannot be meant: an address, a key, or which of them were given."""
 
