@@ -210,11 +210,15 @@ def test_a_full_journal_stops_no_mail(tmp_path):
                 assert (await one.check(mail)).reason == "retry"
             engine.away = False
             await one.settled()
-            for mail in mails:
-                assert (await one.check(mail)).reason == "known-domain"
-            # What the journal could not take the engine learned when the mail came again.
-            await one.settled()
-            assert sum(kind == "domain" for kind, _ in engine.records) == len(mails)
+            # What the journal could not take the engine learns when the mail comes again, some at a time.
+            for _ in range(len(mails)):
+                for mail in mails:
+                    assert (await one.check(mail)).reason == "known-domain"
+                await one.settled()
+                if sum(kind == "domain" for kind, _ in engine.records) == len(mails):
+                    break
+            else:
+                pytest.fail("the engine does not learn it all")
     asyncio.run(run())
 
 
