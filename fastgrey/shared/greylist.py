@@ -9,7 +9,7 @@ from fastgrey.errors import EngineError, StoreError
 from fastgrey.verdict import Verdict
 
 from .breaker import Breaker
-from .engine import Engine, Slot, Write
+from .engine import Engine, Slot, Write, opened
 from .standby import Standby, View
 
 # As often a decision begins anew because another one changed a record that it goes by.
@@ -35,12 +35,13 @@ class Greylist:
         self._opened = False
 
     async def open(self) -> None:
-        """Open engine and standby. Where the engine is away and there is a standby, decisions begin with that; else
-        EngineError. StoreError."""
+        """Open engine and standby; what is open already stays so. Where the engine is away and there is a standby,
+        decisions begin with that; else EngineError. StoreError."""
         if self.standby is None:
             await self.engine.open()
             return
-        self.standby.open()
+        if not self.standby.is_open:
+            self.standby.open()
         try:
             await self._probe()
         except EngineError as error:
@@ -58,7 +59,10 @@ class Greylist:
 
         What nobody answers is a verdict with reason 'error'.
         """
-        case = Case(self.store, **request)
+        return await self.decide(Case(self.store, **request), request)
+
+    async def decide(self, case: Case, request: dict[str, Any]) -> Verdict:
+        """The same of a case that was made of that request, which keeps what the decision came to."""
         if (verdict := case.verdict) is not None:
             return verdict
         theirs: list[int] | None = None
@@ -119,7 +123,7 @@ class Greylist:
     async def _probe(self) -> None:
         """Whether the engine answers, and takes what is written to it."""
         if not self._opened:
-            await self.engine.open()
+            await opened(self.engine, self.store)
             self._opened = True
         there, = await self.engine.fetch([PROBE])
         await self.engine.swap([PROBE], [Write(0, there, there % 2 + 1, 60)])

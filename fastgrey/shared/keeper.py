@@ -12,7 +12,7 @@ from fastgrey._core import Store
 from fastgrey.errors import EngineError, StoreError
 
 from .embedded import merge
-from .engine import Engine, Write
+from .engine import Engine, Write, opened
 from .journal import SIZE, Journal, Owed
 from .merging import Spans
 
@@ -90,7 +90,7 @@ class Keeper:
 
     async def _upkeep(self) -> None:
         if not self._opened:
-            await self.engine.open()
+            await opened(self.engine, self.store)
             self._opened = True
         if (moment := time.monotonic()) - self._upkept > UPKEEP or not self._upkept:
             self._upkept = moment

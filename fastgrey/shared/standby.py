@@ -55,6 +55,11 @@ class Standby:
         # One thread: what it writes comes in the order in which it was earned.
         self._thread = ThreadPoolExecutor(1, "fastgrey-journal")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the journal is open."""
+        return self._thread is not None
+
     async def close(self) -> None:
         """Write what waits, and close the journal."""
         if self._thread is not None:

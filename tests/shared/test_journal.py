@@ -17,6 +17,7 @@ from fastgrey.shared.merging import packed
 from shared import children
 from shared.memory_engine import MemoryEngine
 from shared.outages import Clock
+from tcpserver import wait_until
 
 CLIENT = ("client", b"c" * 16)
 NOW = 1_764_000_000
@@ -50,6 +51,9 @@ from fastgrey.shared.keeper import Keeper
 
 class Killing(Embedded):
     left = int(sys.argv[3])
+
+    async def secret(self, own):
+        return own
 
     async def swap(self, slots, writes):
         swapped = await super().swap(slots, writes)
@@ -123,8 +127,7 @@ def test_what_is_written_back_by_one_that_is_killed_counts_once(tmp_path, place)
         while journal.owed(1):
             child = children.begin(BACK, place, tmp_path / "there", draw.randrange(1, 12))
             # Unless it has nothing more to do.
-            while child.poll() is None and journal.owed(1):
-                pass
+            wait_until(lambda child=child: child.poll() is not None or not journal.owed(1))
             kills += children.end(child, kill=True) != 0
     journal.close()
     with fastgrey.open(tmp_path / "there") as there:

@@ -244,6 +244,22 @@ def test_no_mail_waits_for_an_engine_that_is_known_to_be_away(tmp_path):
     asyncio.run(run())
 
 
+def test_an_engine_of_another_secret_is_neither_asked_nor_written_to(tmp_path):
+    async def run():
+        engine, same = engines()
+
+        async def secret(own):
+            return bytes(len(own))
+
+        engine.secret = secret
+        async with machine(tmp_path / "s", engine, same, Clock()) as one:
+            await befriend(one)
+            await until(lambda: one.said)
+            assert engine.records == {} and not one.greylist.breaker.asks
+            assert "another secret" in one.greylist.breaker.why and "another secret" in one.said[0]
+    asyncio.run(run())
+
+
 @pytest.mark.torture
 def test_whatever_fails_when_the_rules_are_kept(tmp_path):
     """Beside the model: an engine that goes away, fails before and after it wrote, and forgets everything."""
