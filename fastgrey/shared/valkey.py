@@ -103,11 +103,15 @@ class Valkey:
         return found
 
     async def fetch(self, slots: Sequence[Slot]) -> list[int]:
+        if not slots:
+            return []
         prefixes = self._prefixes
         found = await self._ask(self._line, b"MGET", *[prefixes[kind] + key for kind, key in slots], repeat=True)
         return [0 if record is None else int.from_bytes(record, "big") for record in found]
 
     async def swap(self, slots: Sequence[Slot], writes: Sequence[Write]) -> bool:
+        if not writes:
+            return True
         keys, old, new, keep = [], [], [], []
         earned = False
         for write in writes:
