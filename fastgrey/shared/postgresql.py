@@ -3,24 +3,27 @@
 import asyncio
 import math
 import struct
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
-from psycopg.adapt import Dumper
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Format
 
 from fastgrey.errors import EngineError
 
 from . import postgresql_schema
+from .address import read_password
 from .engine import Slot, Write
 from .postgresql_faults import raced, told
-from .postgresql_lanes import Connection, Lane, hang_up
+from .postgresql_lanes import Connection, Lane, execute, hang_up, prepare
 
 # First byte of a key, by kind.
 LETTERS = {"client": b"c", "domain": b"d", "triplet": b"t", "pair": b"p", "waiting": b"w", "hops": b"h"}
 STRANGERS = ("waiting", "hops")
+KEY_SIZE = 17
+# Name of the one statement that a connection has.
+PREPARED = b"fastgrey"
 MASK = (1 << 64) - 1
 
 # Requests whose records one statement fetches, and swaps that one writes. Each key of a swap is a lock of the server,
@@ -40,7 +43,7 @@ SELECT key, record FROM {schema}.known WHERE key = ANY ($1)
 UNION ALL SELECT key, record FROM {schema}.strangers WHERE key = ANY ($2)
 """
 SWAP = "SELECT {schema}.swap($1, $2, $3, $4, $5, $6, $7)"
-MAKE_PARTITIONS = "SELECT {schema}.make_partition(keep, false) FROM unnest($1) AS keep"
+MAKE_PARTITIONS = "SELECT {schema}.make_partition(keep, false) FROM unnest($1::bigint[]) AS keep"
 # What a function relies on is not left to how the server is set. Without its plans for tables as small as they are
 # when a connection is new, a statement uses the index from the beginning.
 GREET = """
@@ -50,62 +53,46 @@ SELECT set_config('default_transaction_isolation', 'read committed', false),
        set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
        set_config('enable_mergejoin', 'off', false)
 """
+# Settings of the server under which what was flushed may be lost. Of a standby that follows a session sees that there is
+# one, without further rights.
+DOUBTS = """
+SELECT doubt FROM (VALUES
+    (current_setting('fsync') = 'off',
+     'fsync is off: a power cut may destroy everything; set fsync = on'),
+    (current_setting('full_page_writes') = 'off',
+     'full_page_writes is off: a power cut may damage tables; set full_page_writes = on'),
+    (current_setting('synchronous_commit') = 'off',
+     'synchronous_commit is off: a crash loses the last promotions; set synchronous_commit = on'),
+    (current_setting('synchronous_standby_names') = '' AND EXISTS (SELECT FROM pg_stat_replication),
+     'no standby is synchronous: a failover loses the last promotions; set synchronous_standby_names'),
+    (current_setting('synchronous_commit') = 'local' AND current_setting('synchronous_standby_names') <> '',
+     'synchronous_commit is local: a failover loses the last promotions; set synchronous_commit = on')
+) AS doubts(holds, doubt) WHERE holds
+"""
+Found = TypeVar("Found")
 
 
-class _Array(bytes):
-    """An array as the server reads it: made in one go, where psycopg would look at every element."""
+# Types of pg_type, which are the same in every database: of elements, and of arrays of them.
+BOOL, BYTEA, INT8, INT4 = 16, 17, 20, 23
+BOOLS, BYTEAS, INT8S, INT4S = 1000, 1001, 1016, 1007
+FETCH_TYPES = (BYTEAS, BYTEAS)
+SWAP_TYPES = (INT8S, BYTEAS, BOOLS, INT8S, INT8S, INT8S, INT4S)
 
 
-class _Keys(_Array):
-    pass
+def _array(element: int, size: int, values: Sequence[bytes]) -> bytes:
+    """An array of values of one size as the server reads it: dimensions, no NULL, type, elements, the first index."""
+    head = struct.pack(">iiIii", 1, 0, element, len(values), 1) if values else struct.pack(">iiI", 0, 0, element)
+    length = size.to_bytes(4, "big")
+    return head + b"".join([length + value for value in values])
 
 
-class _Numbers(_Array):
-    pass
+def _keys(keys: Sequence[bytes]) -> bytes:
+    return _array(BYTEA, KEY_SIZE, keys)
 
 
-class _Small(_Array):
-    pass
-
-
-class _Flags(_Array):
-    pass
-
-
-class _Dump(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: Any) -> bytes:
-        return bytes(obj)
-
-
-# Element type and array type of each, from pg_type, which are the same in every database.
-_TYPES = {_Keys: (17, 1001), _Numbers: (20, 1016), _Small: (23, 1007), _Flags: (16, 1000)}
-_DUMPERS = {made: type(f"{made.__name__}Dump", (_Dump,), {"oid": array}) for made, (_, array) in _TYPES.items()}
-
-
-def _head(element: int, size: int) -> bytes:
-    # Dimensions, no NULL, type; elements, counted from 1.
-    return struct.pack(">iiIii", 1, 0, element, size, 1) if size else struct.pack(">iiI", 0, 0, element)
-
-
-def _keys(keys: Sequence[bytes]) -> _Keys:
-    """Keys of 17 bytes."""
-    return _Keys(_head(17, len(keys)) + b"".join(b"\0\0\0\x11" + key for key in keys))
-
-
-def _numbers(numbers: Sequence[int]) -> _Numbers:
+def _numbers(numbers: Sequence[int]) -> bytes:
     """Records: the 64 bits of a record are those of a bigint, whose highest is its sign."""
-    return _Numbers(_head(20, len(numbers)) + b"".join(
-        b"\0\0\0\x08" + (number & MASK).to_bytes(8, "big") for number in numbers))
-
-
-def _small(numbers: Sequence[int]) -> _Small:
-    return _Small(_head(23, len(numbers)) + b"".join(b"\0\0\0\x04" + number.to_bytes(4, "big") for number in numbers))
-
-
-def _flags(flags: Sequence[bool]) -> _Flags:
-    return _Flags(_head(16, len(flags)) + b"".join(b"\0\0\0\x01\x01" if flag else b"\0\0\0\x01\0" for flag in flags))
+    return _array(INT8, 8, [(number & MASK).to_bytes(8, "big") for number in numbers])
 
 
 class _Fetch(NamedTuple):
@@ -140,18 +127,13 @@ class Postgresql:
         self._password_file = password_file
         self._options = self._read(url)
         self.name = self._shown(self._options)
-        self._fetch = FETCH.replace("{schema}", self.schema)
-        self._swap = SWAP.replace("{schema}", self.schema)
         self._make_partitions = MAKE_PARTITIONS.replace("{schema}", self.schema)
-        self._lanes: list[Lane[Any, Any]] = []
-        self._fetches: Lane[_Fetch, dict[bytes, int]] = self._lane(self._fetch_all, FETCHES_MOST)
-        self._earned: Lane[list[_Row], bool] = self._lane(self._swap_all, SWAPS_MOST)
-        self._strangers: Lane[list[_Row], bool] = self._lane(self._swap_all, SWAPS_MOST)
-
-    def _lane(self, run: Any, most: int) -> Lane[Any, Any]:
-        lane: Lane[Any, Any] = Lane(self.name, self._connect, run, self._told, most, self.timeout)
-        self._lanes.append(lane)
-        return lane
+        self._fetches: Lane[_Fetch, dict[bytes, int]] = Lane(
+            self.name, self._connect_fetches, self._fetch_all, self._told, FETCHES_MOST, timeout)
+        self._earned: Lane[list[_Row], bool] = Lane(
+            self.name, self._connect_swaps, self._swap_all, self._told, SWAPS_MOST, timeout)
+        self._strangers: Lane[list[_Row], bool] = Lane(
+            self.name, self._connect_strangers, self._swap_all, self._told, SWAPS_MOST, timeout)
 
     def _read(self, url: str) -> dict[str, Any]:
         # What libpq says of a URL that it cannot read holds the URL, and so a password.
@@ -175,6 +157,7 @@ class Postgresql:
         hosts = str(options.get("host") or options.get("hostaddr") or "").split(",")
         ports = str(options.get("port") or "").split(",")
         ports = ports * len(hosts) if len(ports) == 1 else ports
+        hosts = [f"[{host}]" if ":" in host else host for host in hosts]
         places = ",".join(f"{host}:{port}" if port else host for host, port in zip(hosts, ports))
         role = f"{options['user']}@" if options.get("user") else ""
         return f"postgresql://{role}{places}/{options.get('dbname') or ''}"
@@ -185,30 +168,26 @@ class Postgresql:
                                        database=self._options.get("dbname") or role)
 
     def _password(self) -> dict[str, str]:
-        if not self._password_file:
-            return {}
-        try:
-            with open(self._password_file) as file:
-                return {"password": file.readline().rstrip("\r\n")}
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "not text"
-            raise EngineError(f"cannot read the password in {self._password_file}: {why}; make it a file of one line "
-                              "that the user of fastgrey serve can read") from None
+        return {"password": read_password(self._password_file)} if self._password_file else {}
 
-    async def _connect(self, patience: float | None = None) -> Connection:
-        """A connection ready for statements, each of which may last patience seconds. EngineError."""
-        limit = self.timeout if patience is None else patience
+    async def _connect(self, patience: float, statement: str = "", types: Sequence[int] = (),
+                       flushed: bool = True) -> Connection:
+        """A connection whose statements may last patience seconds, with one of them prepared. flushed: whether a commit
+        waits as the server says, else for nothing. EngineError."""
         try:
             connection = await psycopg.AsyncConnection.connect(
-                make_conninfo(**(self._options | self._password())), autocommit=True,
-                prepare_threshold=None, cursor_factory=psycopg.AsyncRawCursor)
+                make_conninfo(**(self._options | self._password())), autocommit=True, prepare_threshold=None,
+                cursor_factory=psycopg.AsyncRawCursor)
         except psycopg.Error as error:
             raise EngineError(self._told(error)) from None
-        for kind, dumper in _DUMPERS.items():
-            connection.adapters.register_dumper(kind, dumper)
-        guard = asyncio.get_running_loop().call_later(2 * limit, hang_up, connection)
+        self._prefer(connection.info.host, str(connection.info.port))
+        guard = asyncio.get_running_loop().call_later(2 * patience, hang_up, connection)
         try:
-            await connection.execute(GREET, [f"{max(1, round(1000 * limit))}ms"])
+            await connection.execute(GREET, [f"{max(1, round(1000 * patience))}ms"])
+            if not flushed:
+                await connection.execute("SET synchronous_commit = off")
+            if statement:
+                await prepare(connection, PREPARED, statement.replace("{schema}", self.schema), types)
         except BaseException as error:
             hang_up(connection)
             await connection.close()
@@ -219,27 +198,44 @@ class Postgresql:
             guard.cancel()
         return connection
 
+    def _prefer(self, host: str, port: str) -> None:
+        """Try this one of several hosts first from now on: one that is gone without a word costs seconds each time."""
+        hosts = str(self._options.get("host", "")).split(",")
+        ports = str(self._options.get("port") or port).split(",")
+        places = list(zip(hosts, ports * len(hosts) if len(ports) == 1 else ports))
+        if "hostaddr" in self._options or (host, port) not in places:
+            return
+        first = places.index((host, port))
+        places = [places[first], *places[:first], *places[first + 1:]]
+        self._options |= {"host": ",".join(host for host, _ in places), "port": ",".join(port for _, port in places)}
+
+    async def _connect_fetches(self) -> Connection:
+        return await self._connect(self.timeout, FETCH, FETCH_TYPES)
+
+    async def _connect_swaps(self) -> Connection:
+        return await self._connect(self.timeout, SWAP, SWAP_TYPES)
+
+    async def _connect_strangers(self) -> Connection:
+        """What was earned is flushed before it counts; strangers are not worth a flush."""
+        return await self._connect(self.timeout, SWAP, SWAP_TYPES, flushed=False)
+
     async def open(self) -> None:
         """Connect, and make schema, tables and functions where they are missing."""
         await self.close()
         await self._administer(self._install)
-        connections: list[Connection] = []
         try:
-            for _ in self._lanes:
-                connections.append(await self._connect())
+            for lane in (self._fetches, self._earned, self._strangers):
+                await lane.start()
         except BaseException:
-            for connection in connections:
-                await connection.close()
+            await self.close()
             raise
-        for lane, connection in zip(self._lanes, connections, strict=True):
-            lane.start(connection)
 
     async def close(self) -> None:
         """Disconnect."""
-        for lane in self._lanes:
+        for lane in (self._fetches, self._earned, self._strangers):
             await lane.stop()
 
-    async def _administer(self, work: Any) -> Any:
+    async def _administer(self, work: Callable[[Connection], Awaitable[Found]]) -> Found:
         """What work gives over a connection of its own, on which a statement may take its time. EngineError."""
         connection = await self._connect(PATIENCE)
         guard = asyncio.get_running_loop().call_later(4 * PATIENCE, hang_up, connection)
@@ -265,22 +261,20 @@ class Postgresql:
 
     async def _version(self, connection: Connection) -> int | None:
         """None where there are no tables."""
-        try:
-            found = await connection.execute(f"SELECT version FROM {self.schema}.state")
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        found = await connection.execute(f"SELECT to_regclass('{self.schema}.state') IS NOT NULL")
+        if not (await found.fetchall())[0][0]:
             return None
-        row = await found.fetchone()
-        return None if row is None else int(row[0])
+        found = await connection.execute(f"SELECT version FROM {self.schema}.state")
+        rows = await found.fetchall()
+        return int(rows[0][0]) if rows else None
 
     async def secret(self, own: bytes) -> bytes:
         """The secret under which the keys of this engine were made. Where it has none yet, it gets own."""
         async def agree(connection: Connection) -> bytes:
             found = await connection.execute(f"SELECT {self.schema}.agree($1)", [own], binary=True)
-            row = await found.fetchone()
-            assert row is not None
-            return bytes(row[0])
-        agreed: bytes = await self._administer(agree)
-        return agreed
+            return bytes((await found.fetchall())[0][0])
+
+        return await self._administer(agree)
 
     async def fetch(self, slots: Sequence[Slot]) -> list[int]:
         """The records of the slots, 0 for each that is not there. One statement."""
@@ -294,11 +288,15 @@ class Postgresql:
         return [found.get(key, 0) for key in keys]
 
     async def _fetch_all(self, connection: Connection, asked: Sequence[_Fetch]) -> list[dict[bytes, int]]:
-        found = await connection.execute(
-            self._fetch, [_keys([key for one in asked for key in one.known]),
-                          _keys([key for one in asked for key in one.strangers])], prepare=True, binary=True)
+        found = await execute(connection, PREPARED, [
+            _keys([key for one in asked for key in one.known]),
+            _keys([key for one in asked for key in one.strangers])], Format.BINARY)
         # Everybody finds his own in what was found for all.
-        records = {key: record & MASK for key, record in await found.fetchall()}
+        records: dict[bytes, int] = {}
+        for row in range(found.ntuples):
+            key, record = found.get_value(row, 0), found.get_value(row, 1)
+            assert key is not None and record is not None
+            records[key] = int.from_bytes(record, "big")
         return [records] * len(asked)
 
     async def swap(self, slots: Sequence[Slot], writes: Sequence[Write]) -> bool:
@@ -308,7 +306,6 @@ class Postgresql:
                 for index, old, new, keep in writes]
         if not rows:
             return True
-        # What was earned is flushed before it counts; strangers alone are not worth a flush.
         lane = self._strangers if all(row.stranger for row in rows) else self._earned
         return await lane.ask(rows, frozenset(row.key for row in rows))
 
@@ -318,7 +315,7 @@ class Postgresql:
         except psycopg.errors.CheckViolation:
             # Nobody made the partition ahead that a stranger goes into.
             keeps = {row.keep for rows in asked for row in rows if row.stranger}
-            await connection.execute(self._make_partitions, [_numbers(sorted(keeps))])
+            await connection.execute(self._make_partitions, [sorted(keeps)])
             stale = await self._swap_once(connection, asked)
         except psycopg.Error as error:
             if not raced(error):
@@ -330,14 +327,13 @@ class Postgresql:
         """The numbers of those swaps that did not happen."""
         rows = [row for one in asked for row in one]
         locks = sorted({int.from_bytes(row.key[1:9], "big", signed=True) for row in rows})
-        found = await connection.execute(self._swap, [
-            _numbers(locks), _keys([row.key for row in rows]), _flags([row.stranger for row in rows]),
-            _numbers([row.old for row in rows]), _numbers([row.new for row in rows]),
-            _numbers([row.keep for row in rows]),
-            _small([number for number, one in enumerate(asked) for _ in one])], prepare=True, binary=True)
-        row = await found.fetchone()
-        assert row is not None
-        return row[0] or []
+        found = await execute(connection, PREPARED, [
+            _numbers(locks), _keys([row.key for row in rows]),
+            _array(BOOL, 1, [b"\1" if row.stranger else b"\0" for row in rows]), _numbers([row.old for row in rows]),
+            _numbers([row.new for row in rows]), _numbers([row.keep for row in rows]),
+            _array(INT4, 4, [number.to_bytes(4, "big") for number, one in enumerate(asked) for _ in one])], Format.TEXT)
+        stale = found.get_value(0, 0)
+        return [] if stale is None else [int(number) for number in stale[1:-1].split(b",")]
 
     async def upkeep(self, now: int) -> None:
         """Make partitions for what comes, drop those that expired, and go on looking for expired records."""
@@ -346,26 +342,22 @@ class Postgresql:
             await connection.execute(f"SELECT {self.schema}.drop_expired($1::bigint)", [now])
             for _ in range(SWEEPS):
                 found = await connection.execute(f"SELECT {self.schema}.sweep($1::bigint, $2::bigint)", [now, SWEEP_PAGES])
-                row = await found.fetchone()
-                if row is None or not row[0]:
+                if not (await found.fetchall())[0][0]:
                     break
+
         await self._administer(work)
 
     async def drop(self) -> None:
-        """Remove the schema with all records and the secret."""
+        """Remove the schema: all records, and the secret."""
         async def work(connection: Connection) -> None:
             await connection.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+
         await self._administer(work)
 
     async def doubts(self) -> list[str]:
-        """What works and will not keep records as it should, a line each."""
-        found: list[str] = []
-        async def work(connection: Connection) -> None:
-            for setting, lost in (("fsync", "all of it"), ("synchronous_commit", "what was earned in the last second")):
-                rows = await connection.execute(f"SHOW {setting}")
-                row = await rows.fetchone()
-                if row is not None and row[0] == "off":
-                    found.append(f"the engine {self.name} may lose {lost} in a power cut ({setting} is off); "
-                                 f"ALTER SYSTEM SET {setting} = on")
-        await self._administer(work)
-        return found
+        """What works and will not keep records as it should, a line each. Raises EngineError."""
+        async def work(connection: Connection) -> list[str]:
+            found = await connection.execute(DOUBTS)
+            return [f"the engine {self.name}: {line}" for line, in await found.fetchall()]
+
+        return await self._administer(work)

@@ -19,14 +19,14 @@ BY_STATE = {
 }
 # A server that refuses a connection says no SQLSTATE; these words are those of English messages.
 BY_WORDS = (
+    ("too many c", BY_STATE["53300"]),
+    ("remaining connection slots", BY_STATE["53300"]),
     ("no password supplied", "put the password into the file that password_file names"),
     ("password authentication failed", "put the right password into the file that password_file names"),
     ("no pg_hba.conf entry", "let {role} in: add a line for this machine to pg_hba.conf of the server"),
     ("authentication failed", "name the role in the URL and let it in by pg_hba.conf of the server"),
     ("role \"", "make it: createuser {role}, or name another one in the URL"),
     ("is not permitted to log in", "let it: alter role {role} login"),
-    ("too many c", BY_STATE["53300"]),
-    ("remaining connection slots", BY_STATE["53300"]),
     ("permission denied for database", "grant connect on database {database} to {role}"),
     ("database \"", BY_STATE["3D000"]),
     ("read-only", BY_STATE["25006"]),

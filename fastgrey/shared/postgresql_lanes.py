@@ -10,6 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import psycopg
+from psycopg import errors, generators
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
 
 from fastgrey.errors import EngineError
 
@@ -59,10 +62,10 @@ class Lane(Generic[Asked, Answer]):
         # Why there is no connection, once it is known.
         self._trouble: str | None = f"{name}: not open; call open() first"
 
-    def start(self, connection: Connection) -> None:
-        """Begin to answer, over this connection as long as it lasts."""
+    async def start(self) -> None:
+        """Connect, and begin to answer. EngineError."""
+        self._connection = await self._connect()
         self._trouble = None
-        self._connection = connection
         self._task = asyncio.get_running_loop().create_task(self._answer_all())
 
     async def stop(self) -> None:
@@ -78,6 +81,10 @@ class Lane(Generic[Asked, Answer]):
             task.cancel()
         self._wake.set()
         await asyncio.wait([task])
+        if self._connection is not None:
+            # A task that is cancelled before its first step never gets to its own end.
+            await self._connection.close()
+            self._connection = None
         self._fail(self._trouble)
 
     async def ask(self, asked: Asked, keys: frozenset[bytes] = frozenset()) -> Answer:
@@ -165,9 +172,12 @@ class Lane(Generic[Asked, Answer]):
                 if not work.answer.done():
                     self._queue.appendleft(work)
             return False
-        except EngineError as error:
-            self._fail_all(taken, str(error))
-            return True
+        except Exception as error:
+            # A mistake of ours: whoever asked has it, and the state of the connection is anybody's guess.
+            for work in taken:
+                if not work.answer.done():
+                    work.answer.set_exception(error)
+            return False
         finally:
             self._busy = False
             guard.cancel()
@@ -185,6 +195,29 @@ class Lane(Generic[Asked, Answer]):
         for work in works:
             if not work.answer.done():
                 work.answer.set_exception(EngineError(why))
+
+
+async def prepare(connection: Connection, name: bytes, statement: str, types: Sequence[int]) -> None:
+    """Prepare a statement for execute. types: of its values, numbers of pg_type. psycopg.Error."""
+    connection.pgconn.send_prepare(name, statement.encode(), types)
+    await _result(connection)
+
+
+async def execute(connection: Connection, name: bytes, values: Sequence[bytes], answer: Format) -> PGresult:
+    """Run what was prepared under this name with these values, in the server's own form. psycopg.Error.
+
+    A cursor would look at every value and every type in Python anew, which takes longer than the server does.
+    """
+    connection.pgconn.send_query_prepared(name, values, [Format.BINARY] * len(values), answer)
+    return await _result(connection)
+
+
+async def _result(connection: Connection) -> PGresult:
+    results: list[PGresult] = await connection.wait(generators.execute(connection.pgconn))
+    for result in results:
+        if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            raise errors.error_from_result(result)
+    return results[-1]
 
 
 def hang_up(connection: Connection) -> None:

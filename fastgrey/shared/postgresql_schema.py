@@ -164,9 +164,6 @@ LANGUAGE plpgsql AS $$
 DECLARE
     stale int[];
 BEGIN
-    IF NOT false = ANY (stranger) THEN
-        PERFORM set_config('synchronous_commit', 'off', true);
-    END IF;
     PERFORM pg_advisory_xact_lock(l) FROM unnest(locks) AS l;
     SELECT array_agg(DISTINCT w.swap) INTO stale
         FROM unnest(keys, stranger, olds, swaps) AS w(key, stranger, old, swap)
@@ -183,10 +180,12 @@ BEGIN
             WHERE NOT w.stranger AND (w.swap = ANY (stale)) IS NOT TRUE
             ON CONFLICT (key) DO UPDATE SET record = excluded.record, expires = excluded.expires;
     END IF;
-    IF true = ANY (stranger) THEN
+    IF true = ANY (stranger) AND 0 <> ANY (olds) THEN
         UPDATE {schema}.strangers s SET record = w.new, expires = now() + make_interval(secs => w.keep)
             FROM unnest(keys, stranger, olds, news, keeps, swaps) AS w(key, stranger, old, new, keep, swap)
             WHERE s.key = w.key AND w.stranger AND w.old <> 0 AND (w.swap = ANY (stale)) IS NOT TRUE;
+    END IF;
+    IF true = ANY (stranger) AND 0 = ANY (olds) THEN
         INSERT INTO {schema}.strangers (key, record, expires)
             SELECT w.key, w.new, now() + make_interval(secs => w.keep)
             FROM unnest(keys, stranger, olds, news, keeps, swaps) AS w(key, stranger, old, new, keep, swap)

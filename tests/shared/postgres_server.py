@@ -109,8 +109,8 @@ class Server:
         assert self._process is not None
         deadline = time.monotonic() + 120
         while self._process.poll() is None and time.monotonic() < deadline:
-            ready = subprocess.run([str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)], cwd="/",
-                                   timeout=60)
+            ready = subprocess.run([str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-U",
+                                    "postgres", "-d", "postgres"], cwd="/", timeout=60)
             if ready.returncode == 0:
                 return True
             time.sleep(0.05)
