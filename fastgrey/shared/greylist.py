@@ -94,7 +94,7 @@ class Greylist:
         if writes and not await self.engine.swap(slots, writes):
             return False
         if not request.get("dry_run"):
-            self.standby.copy(slots, theirs, writes)
+            self.standby.copy(slots, theirs, writes, stranger=case.settled is not None)
         return True
 
     async def _alone(self, case: Case, request: dict[str, Any], theirs: list[int] | None) -> Verdict:

@@ -148,19 +148,18 @@ class Journal:
             raise sqlite3.ProgrammingError("the journal is not open")
         return self._writing
 
-    def look(self, slots: Sequence[Slot]) -> dict[Slot, tuple[int, bool]]:
-        """What there is of the slots: the record, and whether the engine lacks it."""
+    def look(self, slots: Sequence[Slot]) -> list[tuple[Slot, int, bool]]:
+        """What there is of the slots: the record, and whether the engine lacks it; of a slot one of both, or both."""
         return self._look(self._reader, slots)
 
     @staticmethod
-    def _look(connection: sqlite3.Connection, slots: Sequence[Slot]) -> dict[Slot, tuple[int, bool]]:
+    def _look(connection: sqlite3.Connection, slots: Sequence[Slot]) -> list[tuple[Slot, int, bool]]:
         wanted = ",".join(["(?,?)"] * len(slots))
         names = [part for name in _names(slots) for part in name]
-        # A record in both is what the engine lacks.
-        return {(KINDS[kind], key): (_unsigned(record), bool(owed)) for kind, key, record, owed in connection.execute(
+        return [((KINDS[kind], key), _unsigned(record), bool(owed)) for kind, key, record, owed in connection.execute(
             f"WITH wanted (kind, key) AS (VALUES {wanted}) "
             "SELECT kind, key, record, 0 FROM wanted JOIN copies USING (kind, key) "
-            "UNION ALL SELECT kind, key, record, 1 FROM wanted JOIN owed USING (kind, key)", names)}
+            "UNION ALL SELECT kind, key, record, 1 FROM wanted JOIN owed USING (kind, key)", names)]
 
     @contextmanager
     def change(self, durable: bool) -> Iterator["Change"]:
@@ -225,7 +224,7 @@ class Change:
     def __init__(self, connection: sqlite3.Connection):
         self._connection = connection
 
-    def look(self, slots: Sequence[Slot]) -> dict[Slot, tuple[int, bool]]:
+    def look(self, slots: Sequence[Slot]) -> list[tuple[Slot, int, bool]]:
         """As Journal.look, and nobody changes it before the transaction ends."""
         return Journal._look(self._connection, slots)
 

@@ -52,10 +52,11 @@ class Machine:
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def begin(self) -> None:
+    async def begin(self, keeping: bool = True) -> None:
         """Open, and begin to write back."""
         await self.greylist.open()
-        self._task = asyncio.create_task(self.keeper.run(self._stop))
+        if keeping:
+            self._task = asyncio.create_task(self.keeper.run(self._stop))
 
     async def end(self) -> None:
         """Close all."""
@@ -72,7 +73,8 @@ class Machine:
     async def settled(self, seconds: float = 120) -> None:
         """Wait until the engine answers and has all, and the local table too."""
         def done() -> bool:
-            return self.greylist.breaker.asks and self.greylist.standby.journal.numbers() == (0, 0)
+            standby = self.greylist.standby
+            return self.greylist.breaker.asks and not standby._waiting and standby.journal.numbers() == (0, 0)
         await until(done, seconds)
 
 
@@ -85,12 +87,13 @@ async def until(done: Callable[[], bool], seconds: float = 120) -> None:
 
 
 @contextlib.asynccontextmanager
-async def machine(path: Path, engine: Engine, keepers: Engine, clock: Clock, **options) -> AsyncIterator[Machine]:
+async def machine(path: Path, engine: Engine, keepers: Engine, clock: Clock, keeping: bool = True,
+                  **options: int) -> AsyncIterator[Machine]:
     """A machine with a new store."""
     fastgrey.create(path)
     with fastgrey.open(path) as store:
         made = Machine(store, engine, keepers, clock, **options)
-        await made.begin()
+        await made.begin(keeping)
         try:
             yield made
         finally:

@@ -153,8 +153,8 @@ def test_records_of_any_size(journal):
     with journal.change(durable=True) as change:
         change.owe(CLIENT, record, 1)
         change.copy(("pair", CLIENT[1]), record)
-    assert journal.look([CLIENT, ("pair", CLIENT[1]), ("hops", CLIENT[1])]) == {
-        CLIENT: (record, True), ("pair", CLIENT[1]): (record, False)}
+    assert journal.look([CLIENT, ("pair", CLIENT[1]), ("hops", CLIENT[1])]) == [
+        (("pair", CLIENT[1]), record, False), (CLIENT, record, True)]
 
 
 def test_what_is_earned_while_it_is_written_back_stays_owed(journal):

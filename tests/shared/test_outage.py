@@ -81,6 +81,28 @@ def test_a_retry_that_comes_before_its_record_is_written_back_passes(tmp_path):
     asyncio.run(run())
 
 
+def test_who_waits_since_another_machine_saw_him_is_not_asked_again(tmp_path):
+    async def run():
+        clock = Clock()
+        left, right = MemoryEngine(), MemoryEngine()
+        right.records = left.records
+        stores = two_stores(tmp_path)
+        one, other = Machine(stores[0], left, left, clock), Machine(stores[1], right, right, clock)
+        await one.begin()
+        await other.begin()
+        assert (await one.check(STRANGER)).reason == "new"
+        clock.now += 10
+        assert (await other.check(STRANGER)).reason == "early"
+        right.away = True
+        clock.now += DELAY
+        assert (await other.check(STRANGER)).reason == "retry"
+        await one.end()
+        await other.end()
+        for store in stores:
+            store.close()
+    asyncio.run(run())
+
+
 def test_what_the_engine_forgot_it_learns_from_who_knows_it(tmp_path):
     """As after a failover to a server that lacks the last promotions, or all."""
     async def run():
@@ -99,19 +121,19 @@ def test_what_the_engine_forgot_it_learns_from_who_knows_it(tmp_path):
     asyncio.run(run())
 
 
-def test_what_was_forgotten_on_purpose_stays_forgotten(tmp_path):
+@pytest.mark.parametrize("carried", [True, False])
+def test_what_was_forgotten_on_purpose_stays_forgotten(tmp_path, carried):
+    """Whether the local table had it by then, or the journal."""
     async def run():
         engine, same = engines()
         clock = Clock()
-        async with machine(tmp_path / "s", engine, same, clock) as one:
+        async with machine(tmp_path / "s", engine, same, clock, keeping=carried) as one:
             await befriend(one)
-            await one.settled()
+            if carried:
+                await one.settled()
             clock.now += 10
-            for slot, record in list(engine.records.items()):
-                if slot[0] in ("client", "domain", "triplet"):
-                    engine.records[slot] = clock.now
-                elif record & 1 << 39 == 0 and slot[0] in ("waiting", "hops"):
-                    engine.records[slot] = 1
+            for slot in list(engine.records):
+                engine.records[slot] = 1 if slot[0] in ("waiting", "hops") else clock.now
             assert (await one.check(FRIEND)).reason == "new"
             engine.away = True
             assert (await one.check(FRIEND)).reason == "early"
