@@ -182,6 +182,8 @@ class Standby:
 
     def _write_copies(self) -> None:
         """All that wait, and those that come meanwhile."""
+        # First of all: whoever finds this one begun begins another.
+        self._copying = None
         while self._waiting:
             batch = dict(islice(list(self._waiting.items()), BATCH))
             try:
@@ -198,5 +200,3 @@ class Standby:
                 # Another thread may have put a later one there.
                 if self._waiting.get(slot) == record:
                     del self._waiting[slot]
-            # Before the last look: what comes after that look begins another run.
-            self._copying = None
