@@ -29,8 +29,8 @@ Row = tuple[int, Verdict]
               "one, whatever FASTGREY_STORE says.")
 @set_option
 @click.option("--config", metavar="FILE", help="Settings and rules of the throw-away store, as apply would take them.")
-@click.option("--engine", metavar="URL", help="Hold the records on this Valkey or PostgreSQL, apart from those of mail; "
-              "they are removed afterwards.")
+@click.option("--engine", metavar="URL", help="Hold the records on this Valkey or PostgreSQL, apart from those of "
+              "mail; they are removed afterwards.")
 @click.option("--password-file", metavar="FILE", help="Holds the password of the engine, where the URL does not.")
 @click.option("--jsonl", is_flag=True, help="Print one JSON object a row.")
 @json_option

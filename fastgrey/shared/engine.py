@@ -18,7 +18,7 @@ class Write(NamedTuple):
     of any use; afterwards the engine may drop it by itself, before that it may not.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]
     old: int
     new: int
     keep: int

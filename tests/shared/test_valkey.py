@@ -112,7 +112,8 @@ def test_the_rights_that_are_named_are_enough(server):
     server.ask("ACL", "SETUSER", "exact", "reset", "on", f">{PASSWORD}", *rights)
 
     async def run():
-        async with opened(engine_from_url(f"valkey://exact:{PASSWORD}@127.0.0.1:{server.port}/3?wait=1", timeout=2)) as (engine,):
+        url = f"valkey://exact:{PASSWORD}@127.0.0.1:{server.port}/3?wait=1"
+        async with opened(engine_from_url(url, timeout=2)) as (engine,):
             await engine.secret(b"x" * 192)
             await write_one(engine)
             await engine.doubts()
@@ -140,7 +141,7 @@ def test_cannot_write_its_snapshots(tmp_path):
     with redis_server.server(save="3600 1", dir=folder) as server:
         shutil.rmtree(folder)
         server.ask("BGSAVE")
-        wait_until(lambda: server.client().info("persistence")["rdb_last_bgsave_status"] == "err", "the failed snapshot")
+        wait_until(lambda: server.client().info("persistence")["rdb_last_bgsave_status"] == "err", "what failed")
         assert "MISCONF" in error_of(server.url, write_one)
 
 
@@ -495,7 +496,8 @@ def test_a_failover_is_followed(password):
             for number in range(2):
                 assert await write_until_it_is(engine, slots, number)
                 # The next one has it before it takes over.
-                assert watched.named_server().ask("WAIT", 1, 30_000) == 1
+                wait_until(lambda number=number: all(one.client().dbsize() == number + 1
+                                                     for one in (watched.primary, watched.replica)), "the replica")
                 if number == 0:
                     await asyncio.to_thread(watched.switch)
             assert await until_it_answers(engine, slots) == [NOW, NOW + 1]
@@ -526,7 +528,7 @@ def test_a_primary_that_is_demoted_under_us_is_left():
             assert await engine.swap(slots, [Write(0, 0, NOW, 600)])
             before = engine._line.link
             old, new = watched.primary, watched.replica
-            old.ask("WAIT", 1, 30_000)
+            wait_until(lambda: new.client().dbsize() == 1, "the replica")
             # The Sentinel is told of another place first, so that all that changes for us is the role.
             new.ask("REPLICAOF", "NO", "ONE")
             sentinel = watched.sentinels[0]
