@@ -29,8 +29,8 @@ Row = tuple[int, Verdict]
               "one, whatever FASTGREY_STORE says.")
 @set_option
 @click.option("--config", metavar="FILE", help="Settings and rules of the throw-away store, as apply would take them.")
-@click.option("--engine", metavar="URL", help="Hold the records on this Valkey or PostgreSQL, apart from those of mail; "
-              "they are removed afterwards.")
+@click.option("--engine", metavar="URL", help="Hold the records on this Valkey or PostgreSQL, apart from those of "
+              "mail; they are removed afterwards.")
 @click.option("--password-file", metavar="FILE", help="Holds the password of the engine, where the URL does not.")
 @click.option("--jsonl", is_flag=True, help="Print one JSON object a row.")
 @json_option
@@ -78,13 +78,15 @@ def _on_engine(url: str | None, password_file: str | None, store: Store) -> "Ite
         return
     from fastgrey.shared.throwaway import checks_on
 
-    # As Ctrl-C: what was written there is removed.
-    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    # What was written there is removed: SIGTERM is as Ctrl-C, which a shell may have had ignored.
+    before = [(signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler)),
+              (signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)))]
     try:
         with checks_on(url, store, password_file) as checks:
             yield checks
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _with_progress(rows: Iterator[Row], envelopes: replay_.Envelopes) -> Iterator[Row]:

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from fastgrey._core import Store, store_secret
+from fastgrey.errors import EngineError
+
 # Kind and key of a record, as Case.slots gives them.
 Slot = tuple[str, bytes]
 KINDS = ("client", "domain", "triplet", "pair", "waiting", "hops")
@@ -15,7 +18,7 @@ class Write(NamedTuple):
     of any use; afterwards the engine may drop it by itself, before that it may not.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]
     old: int
     new: int
     keep: int
@@ -65,3 +68,13 @@ class SharedEngine(Engine, Protocol):
     async def doubts(self) -> list[str]:
         """What works and will not keep records as it should, and what to do about it, a line each."""
         ...
+
+
+async def opened(engine: Engine, store: Store) -> None:
+    """Open an engine, and see that its keys are made of the secret of this store. EngineError, also where they are not:
+    what either knows means nothing to the other."""
+    await engine.open()
+    own = store_secret(store)
+    if await engine.secret(own) != own:
+        raise EngineError(f"the engine {engine.name} holds records under another secret than the store {store.path}; put a "
+                          "backup of the first machine's store in force here with: fastgrey restore")

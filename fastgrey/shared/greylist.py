@@ -9,8 +9,8 @@ from fastgrey.errors import EngineError, StoreError
 from fastgrey.verdict import Verdict
 
 from .breaker import Breaker
-from .engine import Engine, Slot, Write
-from .standby import Standby
+from .engine import Engine, Slot, Write, opened
+from .standby import Standby, View
 
 # As often a decision begins anew because another one changed a record that it goes by.
 TRIES = 8
@@ -35,12 +35,13 @@ class Greylist:
         self._opened = False
 
     async def open(self) -> None:
-        """Open engine and standby. Where the engine is away and there is a standby, decisions begin with that; else
-        EngineError. StoreError."""
+        """Open engine and standby; what is open already stays so. Where the engine is away and there is a standby,
+        decisions begin with that; else EngineError. StoreError."""
         if self.standby is None:
             await self.engine.open()
             return
-        self.standby.open()
+        if not self.standby.is_open:
+            self.standby.open()
         try:
             await self._probe()
         except EngineError as error:
@@ -64,58 +65,65 @@ class Greylist:
         """The same of a case that was made of that request, which keeps what the decision came to."""
         if (verdict := case.verdict) is not None:
             return verdict
+        theirs: list[int] | None = None
         if self.breaker.asks or self.standby is None:
             try:
                 for _ in range(TRIES):
-                    if await self._try(case, request):
+                    theirs = None
+                    theirs = await self.engine.fetch(case.slots)
+                    if await self._try(case, request, theirs):
                         return case.finish()
             except EngineError as error:
                 if self.standby is not None:
                     self.breaker.failed(str(error))
             except StoreError:
                 return case.fail()
-        return await self._alone(case, request)
+        return await self._alone(case, request, theirs)
 
-    async def _try(self, case: Case, request: dict[str, Any]) -> bool:
+    async def _try(self, case: Case, request: dict[str, Any], theirs: list[int]) -> bool:
         """Decide on what the engine holds now; whether what it held still stood when it was written."""
         slots = case.slots
-        records = await self.engine.fetch(slots)
-        writes = [Write(*write) for write in case.judge(records)]
+        writes = [Write(*write) for write in case.judge(theirs)]
         if self.standby is None:
             return not writes or await self.engine.swap(slots, writes)
         # Whom the engine lets pass is asked nothing. Whom it does not, or not yet, may be known here.
-        if case.settled is not None and self.standby.view(slots, records, _now(request)).lacking:
-            return await self._try_alone(case, request, records)
+        if case.settled is not None:
+            view = self.standby.view(slots, theirs, _now(request))
+            if view.lacking:
+                return await self._try_alone(case, request, view, in_doubt=False)
         if writes and not await self.engine.swap(slots, writes):
             return False
         if not request.get("dry_run"):
-            self.standby.copy(slots, records, writes)
+            self.standby.copy(slots, theirs, writes, stranger=case.settled is not None)
         return True
 
-    async def _alone(self, case: Case, request: dict[str, Any]) -> Verdict:
+    async def _alone(self, case: Case, request: dict[str, Any], theirs: list[int] | None) -> Verdict:
+        """Decide without the engine. theirs: what it held; what the decision wrote to it is in doubt. None where it was
+        not asked, or said nothing."""
+        if self.standby is None:
+            return case.fail()
         try:
-            for _ in range(TRIES if self.standby is not None else 0):
-                if await self._try_alone(case, request, None):
+            for _ in range(TRIES):
+                view = self.standby.view(case.slots, theirs, _now(request))
+                if await self._try_alone(case, request, view, in_doubt=theirs is not None):
                     self.alone += 1
                     return case.finish()
         except StoreError:
             pass
         return case.fail()
 
-    async def _try_alone(self, case: Case, request: dict[str, Any], theirs: list[int] | None) -> bool:
+    async def _try_alone(self, case: Case, request: dict[str, Any], view: View, in_doubt: bool) -> bool:
         """Decide on what this machine knows, and the engine with it; what is new to the engine goes to the journal."""
         assert self.standby is not None
-        slots = case.slots
-        view = self.standby.view(slots, theirs, _now(request))
         writes = [Write(*write) for write in case.judge(view.together)]
         if request.get("dry_run"):
             return True
-        return await self.standby.write(slots, view, writes, case.settled in ("retry", "pool"))
+        return await self.standby.write(case.slots, view, writes, case.settled in ("retry", "pool"), in_doubt)
 
     async def _probe(self) -> None:
         """Whether the engine answers, and takes what is written to it."""
         if not self._opened:
-            await self.engine.open()
+            await opened(self.engine, self.store)
             self._opened = True
         there, = await self.engine.fetch([PROBE])
         await self.engine.swap([PROBE], [Write(0, there, there % 2 + 1, 60)])

@@ -30,23 +30,25 @@ PATIENCE = 5
 LOG_PAGES = 8192
 SCHEMA = """
     CREATE TABLE owed (kind INTEGER, key BLOB, record INTEGER NOT NULL, gains INTEGER NOT NULL, sent INTEGER NOT NULL,
-                       PRIMARY KEY (kind, key)) WITHOUT ROWID;
+                       sent_gains INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
     CREATE TABLE copies (kind INTEGER, key BLOB, record INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 """
 
 
-class FullError(Exception):
+class FullError(sqlite3.OperationalError):
     """There is no room in the journal."""
 
 
 class Owed(NamedTuple):
     """A record that the engine lacks. record: as decisions here see it. gains: promotions, or hops, among its count that
-    the engine does not know of. sent: what was last tried to put there, 0 where nothing was."""
+    the engine does not know of. sent: what was last tried to put there, 0 where nothing was; sent_gains: how many of the
+    gains are in it."""
 
     slot: Slot
     record: int
     gains: int
     sent: int
+    sent_gains: int
 
 
 def _signed(record: int) -> int:
@@ -146,19 +148,18 @@ class Journal:
             raise sqlite3.ProgrammingError("the journal is not open")
         return self._writing
 
-    def look(self, slots: Sequence[Slot]) -> dict[Slot, tuple[int, bool]]:
-        """What there is of the slots: the record, and whether the engine lacks it."""
+    def look(self, slots: Sequence[Slot]) -> list[tuple[Slot, int, bool]]:
+        """What there is of the slots: the record, and whether the engine lacks it; of a slot one of both, or both."""
         return self._look(self._reader, slots)
 
     @staticmethod
-    def _look(connection: sqlite3.Connection, slots: Sequence[Slot]) -> dict[Slot, tuple[int, bool]]:
+    def _look(connection: sqlite3.Connection, slots: Sequence[Slot]) -> list[tuple[Slot, int, bool]]:
         wanted = ",".join(["(?,?)"] * len(slots))
         names = [part for name in _names(slots) for part in name]
-        # A record in both is what the engine lacks.
-        return {(KINDS[kind], key): (_unsigned(record), bool(owed)) for kind, key, record, owed in connection.execute(
+        return [((KINDS[kind], key), _unsigned(record), bool(owed)) for kind, key, record, owed in connection.execute(
             f"WITH wanted (kind, key) AS (VALUES {wanted}) "
             "SELECT kind, key, record, 0 FROM wanted JOIN copies USING (kind, key) "
-            "UNION ALL SELECT kind, key, record, 1 FROM wanted JOIN owed USING (kind, key)", names)}
+            "UNION ALL SELECT kind, key, record, 1 FROM wanted JOIN owed USING (kind, key)", names)]
 
     @contextmanager
     def change(self, durable: bool) -> Iterator["Change"]:
@@ -187,10 +188,9 @@ class Journal:
     def owed(self, limit: int, after: Slot | None = None) -> list[Owed]:
         """Up to limit records that the engine lacks, what was earned before what waits; those behind the slot after."""
         kind, key = _names([after])[0] if after else (-1, b"")
-        return [Owed((KINDS[kind], key), _unsigned(record), gains, _unsigned(sent))
-                for kind, key, record, gains, sent in self._reader.execute(
-                    "SELECT kind, key, record, gains, sent FROM owed WHERE (kind, key) > (?, ?) ORDER BY kind, key LIMIT ?",
-                    (kind, key, limit))]
+        return [Owed((KINDS[kind], key), _unsigned(record), gains, _unsigned(sent), sent_gains)
+                for kind, key, record, gains, sent, sent_gains in self._reader.execute(
+                    "SELECT * FROM owed WHERE (kind, key) > (?, ?) ORDER BY kind, key LIMIT ?", (kind, key, limit))]
 
     def copies(self, limit: int) -> list[tuple[Slot, int]]:
         """Up to limit records that the local table may lack."""
@@ -224,14 +224,14 @@ class Change:
     def __init__(self, connection: sqlite3.Connection):
         self._connection = connection
 
-    def look(self, slots: Sequence[Slot]) -> dict[Slot, tuple[int, bool]]:
+    def look(self, slots: Sequence[Slot]) -> list[tuple[Slot, int, bool]]:
         """As Journal.look, and nobody changes it before the transaction ends."""
         return Journal._look(self._connection, slots)
 
     def owe(self, slot: Slot, record: int, gains: int) -> None:
         """Keep a record for the engine; gains are added to those that are there."""
         self._connection.execute(
-            "INSERT INTO owed VALUES (?, ?, ?, ?, 0) ON CONFLICT DO UPDATE SET record = excluded.record, "
+            "INSERT INTO owed VALUES (?, ?, ?, ?, 0, 0) ON CONFLICT DO UPDATE SET record = excluded.record, "
             "gains = gains + excluded.gains", (*_names([slot])[0], _signed(record), gains))
 
     def copy(self, slot: Slot, record: int) -> None:
@@ -243,10 +243,10 @@ class Change:
         self._connection.execute("DELETE FROM copies WHERE kind = ? AND key = ? AND record = ?",
                                  (*_names([slot])[0], _signed(record)))
 
-    def sending(self, slot: Slot, record: int) -> None:
+    def sending(self, owed: Owed, record: int) -> None:
         """What will be tried to put in its place at the engine, 0 where it is certain that it is not there."""
-        self._connection.execute("UPDATE owed SET sent = ? WHERE kind = ? AND key = ?",
-                                 (_signed(record), *_names([slot])[0]))
+        self._connection.execute("UPDATE owed SET sent = ?, sent_gains = ? WHERE kind = ? AND key = ?",
+                                 (_signed(record), owed.gains if record else 0, *_names([owed.slot])[0]))
 
     def paid(self, owed: Owed) -> None:
         """The engine has it; what came to it meanwhile it still lacks."""
@@ -254,5 +254,5 @@ class Change:
         gone = self._connection.execute("DELETE FROM owed WHERE kind = ? AND key = ? AND record = ? AND gains = ?",
                                         (*name, _signed(owed.record), owed.gains)).rowcount
         if not gone:
-            self._connection.execute("UPDATE owed SET gains = gains - ?, sent = 0 WHERE kind = ? AND key = ?",
-                                     (owed.gains, *name))
+            self._connection.execute("UPDATE owed SET gains = gains - ?, sent = 0, sent_gains = 0 WHERE kind = ? AND "
+                                     "key = ?", (owed.gains, *name))

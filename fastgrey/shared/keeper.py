@@ -12,7 +12,7 @@ from fastgrey._core import Store
 from fastgrey.errors import EngineError, StoreError
 
 from .embedded import merge
-from .engine import Engine, Write
+from .engine import Engine, Write, opened
 from .journal import SIZE, Journal, Owed
 from .merging import Spans
 
@@ -52,7 +52,8 @@ class Keeper:
                  clock: Callable[[], float] = time.time):
         self.store = store
         self.engine = engine
-        self.journal = Journal(store.path, size)
+        # What empties a full journal writes to it, and it grows by nothing that it takes from elsewhere.
+        self.journal = Journal(store.path, 2 * size)
         self.written_back = 0
         self._say = say
         self._clock = clock
@@ -89,7 +90,7 @@ class Keeper:
 
     async def _upkeep(self) -> None:
         if not self._opened:
-            await self.engine.open()
+            await opened(self.engine, self.store)
             self._opened = True
         if (moment := time.monotonic()) - self._upkept > UPKEEP or not self._upkept:
             self._upkept = moment
@@ -132,7 +133,7 @@ class Keeper:
         if marks:
             with self.journal.change(durable=True) as change:
                 for row in marks:
-                    change.sending(row.slot, new[row])
+                    change.sending(row, new[row])
 
         async def swap(row: Owed) -> bool:
             kind = row.slot[0]
@@ -148,18 +149,19 @@ class Keeper:
                         change.copy(row.slot, new[row])
                 elif result is False and row.gains and not row.sent:
                     # Somebody else was first, and no earlier try is in doubt.
-                    change.sending(row.slot, 0)
+                    change.sending(row, 0)
         return sum(answered(written))
 
     @staticmethod
     def _becomes(spans: Spans, row: Owed, there: int, now: int) -> int:
         """What the record at the engine is to be; what it is where there is nothing to write."""
         kind = row.slot[0]
-        if not spans.alive(kind, row.record, now) or (row.sent and spans.joined(kind, there, row.sent) == there):
+        if not spans.alive(kind, row.record, now):
             return there
         if not spans.alive(kind, there, now):
             return row.record
-        return spans.added(kind, there, row.record, row.gains)
+        arrived = row.sent and spans.joined(kind, there, row.sent) == there
+        return spans.added(kind, there, row.record, row.gains - row.sent_gains if arrived else row.gains)
 
     async def _fetch(self, row: Owed) -> int:
         return (await self.engine.fetch([row.slot]))[0]

@@ -15,13 +15,13 @@ from fastgrey.errors import StoreError
 from .embedded import merge
 from .engine import Slot, Write
 from .journal import SIZE, FullError, Journal
-from .merging import KNOWN, Spans, count_of
+from .merging import KNOWN, Spans
 
 # Records that wait to be written to the journal, as copies for the local table; more are left out.
 COPIES_MAX = 10_000
 # Of so many keys is remembered that they were copied, so that the same sender is not copied with every mail.
 REMEMBERED = 50_000
-BATCH = 1000
+BATCH = 200
 
 
 class View(NamedTuple):
@@ -55,6 +55,11 @@ class Standby:
         # One thread: what it writes comes in the order in which it was earned.
         self._thread = ThreadPoolExecutor(1, "fastgrey-journal")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the journal is open."""
+        return self._thread is not None
+
     async def close(self) -> None:
         """Write what waits, and close the journal."""
         if self._thread is not None:
@@ -66,17 +71,20 @@ class Standby:
     def fetch(self, slots: Sequence[Slot]) -> tuple[list[int], list[bool]]:
         """The records of the slots as this machine knows them, 0 for nothing, and whether the engine lacks each of them.
         StoreError."""
-        records = fetch_slots(self.store, slots)
         try:
             over = self.journal.look(slots)
         except sqlite3.Error:
-            over = {}
-        owed = [False] * len(slots)
-        for i, slot in enumerate(slots):
-            if slot in over:
-                records[i], owed[i] = over[slot]
-            if slot in self._waiting:
-                records[i] = self.spans.joined(slot[0], records[i], self._waiting[slot])
+            over = []
+        over += [(slot, self._waiting[slot], False) for slot in slots if slot in self._waiting]
+        return self._here(slots, over)
+
+    def _here(self, slots: Sequence[Slot], over: Sequence[tuple[Slot, int, bool]]) -> tuple[list[int], list[bool]]:
+        """What the local table has, joined with what is over it."""
+        records, owed = fetch_slots(self.store, slots), [False] * len(slots)
+        for slot, record, lacking in over:
+            i = slots.index(slot)
+            records[i] = self._spans().joined(slot[0], records[i], record)
+            owed[i] = owed[i] or lacking
         return records, owed
 
     def view(self, slots: Sequence[Slot], theirs: Sequence[int] | None, now: int) -> View:
@@ -101,53 +109,57 @@ class Standby:
             self.spans, self._spans_until = Spans.of(self.store), moment + 1
         return self.spans
 
-    async def write(self, slots: Sequence[Slot], view: View, writes: Sequence[Write], gains: bool) -> bool:
+    async def write(self, slots: Sequence[Slot], view: View, writes: Sequence[Write], promotes: bool,
+                    in_doubt: bool) -> bool:
         """Write to the journal what a decision on a view says, and what the engine lacks of it, where what this machine
-        knew still stands; whether it does. gains: the decision promotes. StoreError."""
+        knew still stands; whether it does. in_doubt: the engine may have it already. StoreError."""
         if not writes and not view.lacking:
             return True
         assert self._thread is not None
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, slots, view, writes, gains)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, slots, view, writes, promotes,
+                                                                in_doubt)
 
-    def _write(self, slots: Sequence[Slot], view: View, writes: Sequence[Write], gains: bool) -> bool:
+    def _write(self, slots: Sequence[Slot], view: View, writes: Sequence[Write], promotes: bool, in_doubt: bool) -> bool:
         self._write_copies()
-        earned = gains and any(slots[write.index][0] in KNOWN for write in writes)
         new = {i: view.together[i] for i in view.lacking} | {write.index: write.new for write in writes}
+        # What is in doubt is owed as it is, not as so many more: else it would count twice.
+        more = set() if in_doubt else {write.index for write in writes if slots[write.index][0] == "hops"
+                                       or (promotes and slots[write.index][0] in KNOWN)}
         try:
-            if not earned and self.journal.crowded():
+            if not promotes and self.journal.crowded():
                 raise FullError
-            with self.journal.change(durable=earned) as change:
-                over = change.look(slots)
-                there = fetch_slots(self.store, slots)
-                if any(over.get(slots[i], (there[i],))[0] != view.mine[i] for i in new):
+            with self.journal.change(durable=promotes) as change:
+                here, _ = self._here(slots, change.look(slots))
+                if any(here[i] != view.mine[i] for i in new):
                     return False
-                more = {write.index for write in writes if slots[write.index][0] == "hops"
-                        or (gains and slots[write.index][0] in KNOWN)}
                 for i, record in new.items():
                     change.owe(slots[i], record, int(i in more))
-        except (sqlite3.Error, FullError):
+        except sqlite3.Error:
             # The local table has it at least, and the engine learns it when the mail comes again.
             self.not_kept += len(new)
             merge(self.store, [slots[i] for i in new], list(new.values()))
         return True
 
-    def copy(self, slots: Sequence[Slot], records: Sequence[int], writes: Sequence[Write]) -> None:
-        """Keep what the engine had, and what was written to it: strangers in the local table at once, for that costs no
-        flush, and what is known by way of the journal."""
-        new = {write.index: write.new for write in writes}
-        waiting: list[tuple[int, int, int, int]] = []
-        known: dict[Slot, int] = {}
-        for i, slot in enumerate(slots):
-            record = new.get(i, records[i])
-            if slot[0] in KNOWN and record:
-                known[slot] = record
-            elif i in new:
-                waiting.append((i, 0, record, 0))
+    def copy(self, slots: Sequence[Slot], records: Sequence[int], writes: Sequence[Write], stranger: bool) -> None:
+        """Keep what the engine had, and what was written to it: of strangers in the local table at once, for that costs
+        no flush, and what is known by way of the journal."""
+        now = list(records)
+        for write in writes:
+            now[write.index] = write.new
         with suppress(StoreError):
-            if waiting:
-                there = fetch_slots(self.store, slots)
-                swap_slots(self.store, slots, [(i, there[i], record, 0) for i, _, record, _ in waiting])
-            self._copy_known(known)
+            if stranger:
+                self._copy_waiting({slot: record for slot, record in zip(slots, now, strict=True)
+                                    if slot[0] not in KNOWN and record})
+            self._copy_known({slot: record for slot, record in zip(slots, now, strict=True) if slot[0] in KNOWN and record})
+
+    def _copy_waiting(self, waiting: dict[Slot, int]) -> None:
+        slots = list(waiting)
+        there = fetch_slots(self.store, slots)
+        # Not joined: what was forgotten, and then began anew, has a later time than it has here.
+        writes = [(i, old, waiting[slot], 0) for i, (slot, old) in enumerate(zip(slots, there, strict=True))
+                  if waiting[slot] != old]
+        if writes:
+            swap_slots(self.store, slots, writes)
 
     def _copy_known(self, known: dict[Slot, int]) -> None:
         fresh = [slot for slot, record in known.items() if self._remembered.get(slot) != record]
@@ -159,27 +171,32 @@ class Standby:
             if len(self._remembered) >= REMEMBERED:
                 self._remembered.clear()
             self._remembered[slot] = record
-            if wanted == there or not (there or count_of(record)):
+            if wanted == there:
                 continue
             if len(self._waiting) >= COPIES_MAX:
                 self.left_out += 1
             else:
-                self._waiting[slot] = wanted
+                self._waiting[slot] = self.spans.joined(slot[0], self._waiting.get(slot, 0), wanted)
         if self._waiting and self._copying is None and self._thread is not None:
             self._copying = self._thread.submit(self._write_copies)
 
     def _write_copies(self) -> None:
         """All that wait, and those that come meanwhile."""
+        # First of all: whoever finds this one begun begins another.
+        self._copying = None
         while self._waiting:
             batch = dict(islice(list(self._waiting.items()), BATCH))
             try:
                 with self.journal.change(durable=False) as change:
-                    for slot, record in batch.items():
+                    whole = dict(batch)
+                    for slot, record, lacking in change.look(list(batch)):
+                        if not lacking:
+                            whole[slot] = self.spans.joined(slot[0], record, whole[slot])
+                    for slot, record in whole.items():
                         change.copy(slot, record)
-            except (sqlite3.Error, FullError):
+            except sqlite3.Error:
                 self.left_out += len(batch)
             for slot, record in batch.items():
                 # Another thread may have put a later one there.
                 if self._waiting.get(slot) == record:
                     del self._waiting[slot]
-        self._copying = None

@@ -60,8 +60,8 @@ class Valkey:
     """Records in Valkey (or Redis 6 and later).
 
     url: `valkey://HOST:PORT/DB`, `valkey+sentinel://HOST:PORT,…/SERVICE` or `valkey+cluster://HOST:PORT,…`; with
-    `valkeys` for TLS, where `?ca=FILE` names who signs its certificate; `redis` and `rediss` mean the same. `?wait=N`: what
-    is earned counts as written once N replicas have it as well, or did not say so in half the time-out.
+    `valkeys` for TLS, where `?ca=FILE` names who signs its certificate; `redis` and `rediss` mean the same. `?wait=N`:
+    what is earned counts as written once N replicas have it as well, or did not say so in half the time-out.
     password_file: holds the password, read anew whenever a connection is made. timeout: seconds within which a command
     ends, connecting included. namespace: what tells the stores on one engine apart. Raises EngineError where the URL
     cannot be meant.
@@ -77,8 +77,8 @@ class Valkey:
         # Promotions that no replica is known to have, of those that were to wait for one.
         self.unconfirmed = 0
         if not NAMESPACE.fullmatch(namespace):
-            raise EngineError(f"the engine {self.name}: {namespace[:80]!r} cannot be a name space; use a-z, 0-9 and _, 40 "
-                              "of them at most, not beginning with a digit")
+            raise EngineError(f"the engine {self.name}: {namespace[:80]!r} cannot be a name space; use a-z, 0-9 and _, "
+                              "40 of them at most, not beginning with a digit")
         self._prefix = b"{%s}" % namespace.encode()
         self._prefixes = {kind: self._prefix + letter for kind, letter in LETTERS.items()}
         self._secret_key = self._prefix + b":secret"
@@ -150,8 +150,8 @@ class Valkey:
         found = []
         policy = facts.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
-            found.append(f"the engine {self.name} evicts records when it is full (maxmemory-policy {policy}), and whoever "
-                         "earned them waits again; CONFIG SET maxmemory-policy noeviction")
+            found.append(f"the engine {self.name} evicts records when it is full (maxmemory-policy {policy}), and "
+                         "whoever earned them waits again; CONFIG SET maxmemory-policy noeviction")
         if facts.get("aof_enabled") == "0":
             found.append(f"the engine {self.name} forgets at a restart what came after its last snapshot; "
                          "CONFIG SET appendonly yes")
@@ -170,13 +170,15 @@ class Valkey:
         base, _, way = parts.scheme.lower().partition("+")
         unknown = set(parts.options) - {"wait", "ca"}
         if unknown:
-            raise EngineError(f"the engine {self.name}: no option {min(unknown)[:40]!r} in its URL; there are wait and ca")
+            raise EngineError(f"the engine {self.name}: no option {min(unknown)[:40]!r} in its URL; there are wait and "
+                              "ca")
         tls: dict[str, Any] = {}
         if base in ("valkeys", "rediss"):
             tls = {"ssl": True, "ssl_check_hostname": True, "ssl_ca_certs": parts.options.get("ca")}
         if way == "sentinel":
             if not parts.path:
-                raise EngineError(f"the engine {self.name}: no service; write {self.name}/SERVICE, as the Sentinels call it")
+                raise EngineError(f"the engine {self.name}: no service; write {self.name}/SERVICE, as the Sentinels "
+                                  "call it")
             return tls, 0, BySentinel(parts.hosts, parts.path)
         if not re.fullmatch(r"[0-9]{0,5}", parts.path):
             raise EngineError(f"the engine {self.name}: {parts.path[:40]!r} is no database; write a number, such as 0")
@@ -187,7 +189,8 @@ class Valkey:
         if way:
             raise EngineError(f"the engine {self.name}: no such way as {way[:40]!r}; there are +cluster and +sentinel")
         if len(parts.hosts) > 1:
-            raise EngineError(f"the engine {self.name}: several hosts; write {base}+sentinel://…/SERVICE or {base}+cluster://…")
+            raise EngineError(f"the engine {self.name}: several hosts; write {base}+sentinel://…/SERVICE or "
+                              f"{base}+cluster://…")
         return tls, int(parts.path or 0), Named(parts.hosts[0])
 
     def _option(self, name: str) -> int:
@@ -215,7 +218,8 @@ class Valkey:
         return connection
 
     async def _ask(self, line: Line, *words: bytes | int, repeat: bool = False) -> Any:
-        """The answer to a command. repeat: it does no harm twice, so it is asked again where the connection was lost."""
+        """The answer to a command. repeat: it does no harm twice, so it is asked again where the connection was lost.
+        """
         until = asyncio.get_running_loop().time() + self.timeout
         link = line.link
         if link is not None and link.lost is None:

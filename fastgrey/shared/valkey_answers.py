@@ -16,8 +16,8 @@ from .valkey_link import SilentError
 REMEDIES = {
     "NOAUTH": "it wants a password: name the file that holds it (password_file)",
     "WRONGPASS": "user or password is another one: see the URL and the file of the password",
-    "NOPERM": "allow its user what is used: ACL SETUSER USER ~{fastgrey}* +@read +@write +@connection +@scripting +info "
-              "+wait +role",
+    "NOPERM": "allow its user what is used: ACL SETUSER USER ~{fastgrey}* +@read +@write +@connection +@scripting "
+              "+info +wait +role",
     "READONLY": "it is a replica: name its primary, or Sentinels (valkey+sentinel://) that follow a failover",
     "OOM": "it is full: raise its maxmemory, or forget other data that it holds",
     "LOADING": "it has just started and reads its data: wait",
@@ -58,9 +58,10 @@ def explained(engine: str, error: BaseException, timeout: float) -> str:
                 "reached from here")
     for inner in _chain(error):
         if isinstance(inner, ssl.SSLCertVerificationError):
-            return (f"the engine {engine} has a certificate that does not count: {inner.verify_message}; name who signs it "
-                    "(?ca=FILE in the URL), and the host as its certificate does")
-    return f"cannot reach the engine {engine}: {_reason(error)}; see whether it runs, and whether the address is its own"
+            return (f"the engine {engine} has a certificate that does not count: {inner.verify_message}; name who "
+                    "signs it (?ca=FILE in the URL), and the host as its certificate does")
+    return (f"cannot reach the engine {engine}: {_reason(error)}; see whether it runs, and whether the address is its "
+            "own")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

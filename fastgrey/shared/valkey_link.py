@@ -35,8 +35,8 @@ class SilentError(LostError):
 class Link:
     """One connection, from when it stands until it is lost.
 
-    host: where it leads. timeout: seconds within which an answer must be there. A connection with one that is late is given up, with all that
-    was asked behind it: answers come in order, so those are late as well.
+    host: where it leads. timeout: seconds within which an answer must be there. A connection with one that is late is
+    given up, with all that was asked behind it: answers come in order, so those are late as well.
     """
 
     def __init__(self, connection: AbstractConnection, timeout: float) -> None:
@@ -52,7 +52,8 @@ class Link:
         self._tasks = [self._loop.create_task(self._send()), self._loop.create_task(self._receive())]
 
     def ask(self, *words: bytes | int) -> asyncio.Future[Any]:
-        """Send a command. The result is the answer; a ResponseError where that is an error, LostError where none comes."""
+        """Send a command. The result is the answer; a ResponseError where that is an error, LostError where none comes.
+        """
         future = self._loop.create_future()
         if self.lost is not None:
             future.set_exception(self.lost)

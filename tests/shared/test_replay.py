@@ -74,10 +74,10 @@ def test_nothing_stays(run_fastgrey, tmp_path, server):
         server.ask("DEL", "{fastgrey}:secret")
 
 
-def halfway(server):
+def halfway(server, stdout=subprocess.DEVNULL):
     """A replay that has decided some rows and waits for more."""
-    running = subprocess.Popen([FASTGREY, "replay", "-", "--engine", server.url], stdin=subprocess.PIPE,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={"PATH": os.environ["PATH"]})
+    running = subprocess.Popen([FASTGREY, "replay", "-", "--jsonl", "--engine", server.url], stdin=subprocess.PIPE,
+                               stdout=stdout, stderr=subprocess.PIPE, env={"PATH": os.environ["PATH"]})
     try:
         # More than Python reads at once, less than a pipe holds.
         running.stdin.write(HEADER + b"".join(made_up("half", 600)))
@@ -113,13 +113,14 @@ def test_what_stays_of_one_that_was_killed_expires(server):
 
 def test_an_engine_that_goes_away_ends_it_with_a_line(tmp_path):
     with redis_server.server() as server:
-        running = halfway(server)
+        running = halfway(server, subprocess.PIPE)
         server.kill()
-        _, said = running.communicate(HEADER.join([b"", b""]) + b"".join(made_up("more", 600)),
-                                      timeout=redis_server.PATIENCE)
+        rows, said = running.communicate(b"".join(made_up("more", 600)), timeout=redis_server.PATIENCE)
         assert running.returncode == 1
         lines = said.decode().splitlines()
         assert len(lines) == 1 and "see whether it runs" in lines[0]
+        # No verdict of a decision without the engine: clients that cannot be read are an error everywhere.
+        assert rows.count(b'"reason"') < 1000
 
 
 @pytest.mark.parametrize(("options", "says"), [

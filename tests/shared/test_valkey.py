@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import threading
 import time
@@ -111,7 +112,8 @@ def test_the_rights_that_are_named_are_enough(server):
     server.ask("ACL", "SETUSER", "exact", "reset", "on", f">{PASSWORD}", *rights)
 
     async def run():
-        async with opened(engine_from_url(f"valkey://exact:{PASSWORD}@127.0.0.1:{server.port}/3?wait=1", timeout=2)) as (engine,):
+        url = f"valkey://exact:{PASSWORD}@127.0.0.1:{server.port}/3?wait=1"
+        async with opened(engine_from_url(url, timeout=2)) as (engine,):
             await engine.secret(b"x" * 192)
             await write_one(engine)
             await engine.doubts()
@@ -139,7 +141,7 @@ def test_cannot_write_its_snapshots(tmp_path):
     with redis_server.server(save="3600 1", dir=folder) as server:
         shutil.rmtree(folder)
         server.ask("BGSAVE")
-        wait_until(lambda: server.client().info("persistence")["rdb_last_bgsave_status"] == "err", "the failed snapshot")
+        wait_until(lambda: server.client().info("persistence")["rdb_last_bgsave_status"] == "err", "what failed")
         assert "MISCONF" in error_of(server.url, write_one)
 
 
@@ -371,6 +373,21 @@ def test_whoever_gives_up_waiting_takes_nobodys_answer(server):
     asyncio.run(run())
 
 
+def test_whoever_gives_up_waiting_for_a_connection_takes_it_from_nobody(server):
+    async def run():
+        engine = engine_from_url(server.url, timeout=PATIENT)
+        tasks = [asyncio.create_task(engine.fetch(slots_of(1))) for _ in range(5)]
+        # They have begun to wait for one and the same attempt.
+        while engine._line._opening is None:
+            await asyncio.sleep(0)
+        tasks[0].cancel()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(found[0], asyncio.CancelledError) and found[1:] == [[0]] * 4
+        await engine.close()
+
+    asyncio.run(run())
+
+
 # Records and scripts.
 
 def test_records_and_keys_are_as_documented(server):
@@ -479,7 +496,8 @@ def test_a_failover_is_followed(password):
             for number in range(2):
                 assert await write_until_it_is(engine, slots, number)
                 # The next one has it before it takes over.
-                assert watched.named_server().ask("WAIT", 1, 30_000) == 1
+                wait_until(lambda number=number: all(one.client().dbsize() == number + 1
+                                                     for one in (watched.primary, watched.replica)), "the replica")
                 if number == 0:
                     await asyncio.to_thread(watched.switch)
             assert await until_it_answers(engine, slots) == [NOW, NOW + 1]
@@ -510,7 +528,7 @@ def test_a_primary_that_is_demoted_under_us_is_left():
             assert await engine.swap(slots, [Write(0, 0, NOW, 600)])
             before = engine._line.link
             old, new = watched.primary, watched.replica
-            old.ask("WAIT", 1, 30_000)
+            wait_until(lambda: new.client().dbsize() == 1, "the replica")
             # The Sentinel is told of another place first, so that all that changes for us is the role.
             new.ask("REPLICAOF", "NO", "ONE")
             sentinel = watched.sentinels[0]
@@ -531,6 +549,14 @@ def test_a_service_that_no_sentinel_knows():
     with redis_server.watched() as watched:
         url = watched.url.replace(redis_server.SERVICE, "other")
         assert "no Sentinel answers and knows" in error_of(url, timeout=5)
+
+
+def test_a_sentinel_that_names_a_replica_is_not_believed():
+    with redis_server.watched() as watched:
+        sentinel = watched.sentinels[0]
+        sentinel.ask("SENTINEL", "REMOVE", redis_server.SERVICE)
+        sentinel.ask("SENTINEL", "MONITOR", redis_server.SERVICE, "127.0.0.1", watched.replica.port, 1)
+        assert re.search("is a replica|no Sentinel answers and knows", error_of(watched.url))
 
 
 def test_sentinels_that_are_gone_are_passed_over():
