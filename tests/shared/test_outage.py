@@ -154,6 +154,21 @@ def test_a_promotion_whose_writing_is_in_doubt_counts_once(tmp_path, lose):
     asyncio.run(run())
 
 
+def test_retries_at_the_same_moment_count_once(tmp_path):
+    async def run():
+        engine, same = engines()
+        async with machine(tmp_path / "s", engine, same, Clock()) as one:
+            engine.away = True
+            await one.check(STRANGER)
+            one.clock.now += DELAY
+            found = await asyncio.gather(*(one.check(STRANGER) for _ in range(5)))
+            assert sorted(verdict.reason for verdict in found) == ["known-domain"] * 4 + ["retry"]
+            engine.away = False
+            await one.settled()
+            assert {count_of(record) for (kind, _), record in engine.records.items() if kind == "client"} == {1}
+    asyncio.run(run())
+
+
 def test_two_machines_apart_each_earn_and_the_engine_has_it_all(tmp_path):
     async def run():
         clock = Clock()
