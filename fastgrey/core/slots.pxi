@@ -147,7 +147,7 @@ cdef int swap_pending_once(StoreState *s, Cell *cells, int n, bint *swapped, int
 
 
 cdef int swap_pending(StoreState *s, Cell *cells, int n, bint *swapped) noexcept nogil:
-    """Of what is to be written, what is in pending. Where it is full for good, nothing is recorded, as in a decision."""
+    """Of what is to be written, what goes to pending. Where that is full for good nothing is recorded, as in a check."""
     cdef int rc = 0, attempt, given_up = 0, notes = 0
     cdef int64_t when = cells_time(cells, n)
     cdef int fault = pending_open(s, True)

@@ -1,5 +1,5 @@
-"""Decisions on the records of an engine, under the policy of a store; and on what the machine knows by itself, while the
-engine is away."""
+"""Decisions on the records of an engine, under the policy of a store; and on what the machine knows by itself, while
+the engine is away."""
 
 import time
 from typing import Any
@@ -14,15 +14,16 @@ from .standby import Standby, View
 
 # As often a decision begins anew because another one changed a record that it goes by.
 TRIES = 8
-# What a probe writes: nobody's hops. An engine that can be read and not be written to, as one that only follows another,
-# is no use.
+# What a probe writes: nobody's hops. An engine that can be read and not written to, as one that only follows another, is
+# no use.
 PROBE: Slot = ("hops", bytes(16))
 
 
 class Greylist:
     """A store whose records are with an engine; the policy, its rules and windows and the counters are its own.
 
-    With a standby, decisions go on while the engine is away (docs/shared-outage.md); without, they end as on_error says.
+    With a standby, decisions go on while the engine is away (docs/shared-outage.md); without, they end as on_error
+    says.
     """
 
     def __init__(self, store: Store, engine: Engine, standby: Standby | None = None):

@@ -40,9 +40,9 @@ class FullError(sqlite3.OperationalError):
 
 
 class Owed(NamedTuple):
-    """A record that the engine lacks. record: as decisions here see it. gains: promotions, or hops, among its count that
-    the engine does not know of. sent: what was last tried to put there, 0 where nothing was; sent_gains: how many of the
-    gains are in it."""
+    """A record that the engine lacks. record: as decisions here see it. gains: promotions, or hops, among its count
+    that the engine does not know of. sent: what was last tried to put there, 0 where nothing was; sent_gains: how many
+    of the gains are in it."""
 
     slot: Slot
     record: int
@@ -84,8 +84,8 @@ class Journal:
             self._writing = self._connect()
         except (OSError, sqlite3.Error) as error:
             self.close()
-            raise StoreError(f"cannot open the journal {self.path}: {error}; move it away, and what was earned while the "
-                             "engine was away and is in it is earned again") from None
+            raise StoreError(f"cannot open the journal {self.path}: {error}; move it away, and what was earned while "
+                             "the engine was away and is in it is earned again") from None
 
     def _own(self) -> None:
         """SQLite makes files by name: nobody else may put a link in their place."""
@@ -181,8 +181,8 @@ class Journal:
 
     def crowded(self) -> bool:
         """Whether what is left of the room is for what was earned."""
-        pages, free = (self._writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
-        most = self._writer.execute("PRAGMA max_page_count").fetchone()[0]
+        pages, free, most = (self._writer.execute(f"PRAGMA {name}").fetchone()[0]
+                             for name in ("page_count", "freelist_count", "max_page_count"))
         return bool((pages - free) * SHARE >= most * (SHARE - 1))
 
     def owed(self, limit: int, after: Slot | None = None) -> list[Owed]:
@@ -236,7 +236,8 @@ class Change:
 
     def copy(self, slot: Slot, record: int) -> None:
         """Keep a record for the local table."""
-        self._connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (*_names([slot])[0], _signed(record)))
+        self._connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)",
+                                 (*_names([slot])[0], _signed(record)))
 
     def copied(self, slot: Slot, record: int) -> None:
         """The local table has this record."""

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
@@ -47,7 +47,8 @@ class Standby:
         self._waiting: dict[Slot, int] = {}
         self._remembered: dict[Slot, int] = {}
         self._thread: ThreadPoolExecutor | None = None
-        self._copying: Future[None] | None = None
+        # Whether a run that writes what waits is to begin.
+        self._coming = False
 
     def open(self) -> None:
         """Open the journal. StoreError."""
@@ -69,13 +70,12 @@ class Standby:
         self.journal.close()
 
     def fetch(self, slots: Sequence[Slot]) -> tuple[list[int], list[bool]]:
-        """The records of the slots as this machine knows them, 0 for nothing, and whether the engine lacks each of them.
-        StoreError."""
-        try:
-            over = self.journal.look(slots)
-        except sqlite3.Error:
-            over = []
-        over += [(slot, self._waiting[slot], False) for slot in slots if slot in self._waiting]
+        """The records of the slots as this machine knows them, 0 for nothing, and whether the engine lacks each of
+        them. StoreError."""
+        # These first: what is written meanwhile is then found in the journal.
+        over = [(slot, record, False) for slot in slots if (record := self._waiting.get(slot))]
+        with suppress(sqlite3.Error):
+            over += self.journal.look(slots)
         return self._here(slots, over)
 
     def _here(self, slots: Sequence[Slot], over: Sequence[tuple[Slot, int, bool]]) -> tuple[list[int], list[bool]]:
@@ -116,10 +116,11 @@ class Standby:
         if not writes and not view.lacking:
             return True
         assert self._thread is not None
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, slots, view, writes, promotes,
-                                                                in_doubt)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._write, slots, view, writes, promotes, in_doubt)
 
-    def _write(self, slots: Sequence[Slot], view: View, writes: Sequence[Write], promotes: bool, in_doubt: bool) -> bool:
+    def _write(self, slots: Sequence[Slot], view: View, writes: Sequence[Write], promotes: bool,
+               in_doubt: bool) -> bool:
         self._write_copies()
         new = {i: view.together[i] for i in view.lacking} | {write.index: write.new for write in writes}
         # What is in doubt is owed as it is, not as so many more: else it would count twice.
@@ -143,14 +144,12 @@ class Standby:
     def copy(self, slots: Sequence[Slot], records: Sequence[int], writes: Sequence[Write], stranger: bool) -> None:
         """Keep what the engine had, and what was written to it: of strangers in the local table at once, for that costs
         no flush, and what is known by way of the journal."""
-        now = list(records)
-        for write in writes:
-            now[write.index] = write.new
+        there = {slot: record for slot, record in zip(slots, records, strict=True) if record}
+        there |= {slots[write.index]: write.new for write in writes}
         with suppress(StoreError):
             if stranger:
-                self._copy_waiting({slot: record for slot, record in zip(slots, now, strict=True)
-                                    if slot[0] not in KNOWN and record})
-            self._copy_known({slot: record for slot, record in zip(slots, now, strict=True) if slot[0] in KNOWN and record})
+                self._copy_waiting({slot: record for slot, record in there.items() if slot[0] not in KNOWN})
+            self._copy_known({slot: record for slot, record in there.items() if slot[0] in KNOWN})
 
     def _copy_waiting(self, waiting: dict[Slot, int]) -> None:
         slots = list(waiting)
@@ -177,13 +176,14 @@ class Standby:
                 self.left_out += 1
             else:
                 self._waiting[slot] = self.spans.joined(slot[0], self._waiting.get(slot, 0), wanted)
-        if self._waiting and self._copying is None and self._thread is not None:
-            self._copying = self._thread.submit(self._write_copies)
+        if self._waiting and not self._coming and self._thread is not None:
+            self._coming = True
+            self._thread.submit(self._write_copies)
 
     def _write_copies(self) -> None:
         """All that wait, and those that come meanwhile."""
-        # First of all: whoever finds this one begun begins another.
-        self._copying = None
+        # First of all: who comes later begins another.
+        self._coming = False
         while self._waiting:
             batch = dict(islice(list(self._waiting.items()), BATCH))
             try:

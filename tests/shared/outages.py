@@ -1,4 +1,4 @@
-"""A machine on a shared engine beside the model of the decision: mail comes, engines go away, differences are counted."""
+"""A machine on a shared engine beside the model of the decision: mail comes, engines go away, differences count."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import fastgrey
@@ -26,6 +26,11 @@ def two_stores(root: Path) -> tuple[fastgrey.Store, fastgrey.Store]:
     fastgrey.create(root / "a")
     shutil.copytree(root / "a", root / "b", symlinks=True)
     return fastgrey.open(root / "a"), fastgrey.open(root / "b")
+
+
+def word(number: int) -> str:
+    """Letters for a number: digits in a sender count as one."""
+    return "".join(chr(97 + int(digit)) for digit in str(number))
 
 
 class Clock:
@@ -75,7 +80,14 @@ class Machine:
         def done() -> bool:
             standby = self.greylist.standby
             return self.greylist.breaker.asks and not standby._waiting and standby.journal.numbers() == (0, 0)
-        await until(done, seconds)
+        try:
+            await until(done, seconds)
+        except AssertionError as error:
+            journal = self.greylist.standby.journal
+            error.add_note(f"engine: {self.greylist.breaker.why}; owed and copies: {journal.numbers()}, "
+                           f"{len(self.greylist.standby._waiting)} on the way, such as {journal.owed(3)}; "
+                           f"the keeper said {self.said}")
+            raise
 
 
 async def until(done: Callable[[], bool], seconds: float = 120) -> None:
@@ -100,6 +112,23 @@ async def machine(path: Path, engine: Engine, keepers: Engine, clock: Clock, kee
             await made.end()
 
 
+@contextlib.asynccontextmanager
+async def two_machines(root: Path, engines: Sequence[tuple[Engine, Engine]],
+                       clock: Clock) -> AsyncIterator[list[Machine]]:
+    """Two machines of one mail system, each with its ways to the engine: one to decide, one to write back."""
+    stores = two_stores(root)
+    made = [Machine(store, *ways, clock) for store, ways in zip(stores, engines, strict=True)]
+    try:
+        for one in made:
+            await one.begin()
+        yield made
+    finally:
+        for one in made:
+            await one.end()
+        for store in stores:
+            store.close()
+
+
 class Traffic:
     """Mail as it comes: strangers, their retries early and late, friends, pools."""
 
@@ -114,12 +143,13 @@ class Traffic:
         self._number += 1
         if self.chance.random() < 0.1:
             # A pool: the same sender and recipient from another network.
-            pool = self.chance.randrange(5)
-            return (f"10.{self.chance.randrange(100, 250)}.{self.chance.randrange(250)}.1", f"news@pool{'abcde'[pool]}.example",
-                    "list@example.net")
-        name = "".join(chr(97 + int(digit)) for digit in str(self._number))
+            pool = self.chance.choice("abcde")
+            network = f"10.{self.chance.randrange(100, 250)}.{self.chance.randrange(250)}"
+            return f"{network}.1", f"news@pool{pool}.example", "list@example.net"
+        name = word(self._number)
         network = self.chance.randrange(40)
-        return (f"10.1.{network}.{self.chance.randrange(3)}", f"{name}@{name if self.chance.random() < .7 else 'same'}.example",
+        domain = name if self.chance.random() < 0.7 else "same"
+        return (f"10.1.{network}.{self.chance.randrange(3)}", f"{name}@{domain}.example",
                 f"u{self.chance.randrange(20)}@example.net")
 
     def __iter__(self) -> Iterator[Mail]:

@@ -1,4 +1,4 @@
-"""Two network namespaces and links between them that can be cut: who runs near reaches what runs far, until it does not.
+"""Two network namespaces and links between them that can be cut: near reaches what runs far, until it does not.
 
 A namespace is that of a thread, and of what it starts; it ends with them, and nothing of the machine is touched.
 """

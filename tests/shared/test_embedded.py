@@ -50,7 +50,8 @@ def test_decides_as_the_store_itself(tmp_path):
         slots = set()
         for client, sender, recipient in itertools.islice(Traffic(draw, clock), times(1500)):
             request = {"client": client, "sender": sender, "recipient": recipient, "now": clock.now,
-                       "client_name": f"mail.{client.replace('.', 'x')}.example.com", "name_trusted": draw.random() < 0.5}
+                       "client_name": f"mail.{client.replace('.', 'x')}.example.com",
+                       "name_trusted": draw.random() < 0.5}
             # Now and then somebody decides on the other store, too.
             if draw.random() < 0.2:
                 assert shared.check(**request) == direct.check(**request)
@@ -162,7 +163,7 @@ def test_nothing_is_lost_between_processes_and_compactions(tmp_path, store):
             for child in running:
                 child.stdout.readline()
             if compactions < times(6):
-                subprocess.run([Path(sys.executable).with_name("fastgrey"), "compact", "--store", tmp_path / "store"], check=True, capture_output=True)
+                subprocess.run([FASTGREY, "compact", "--store", tmp_path / "store"], check=True, capture_output=True)
                 compactions += 1
     finally:
         ends = [children.end(child) for child in running]

@@ -16,7 +16,7 @@ from fastgrey.shared.keeper import Keeper
 from fastgrey.shared.merging import packed
 from shared import children
 from shared.memory_engine import MemoryEngine
-from shared.outages import Clock
+from shared.outages import Clock, word
 from tcpserver import wait_until
 
 CLIENT = ("client", b"c" * 16)
@@ -100,8 +100,8 @@ def test_a_kill_of_all_workers_loses_nothing(place):
                     if draw.random() < 0.05:
                         children.end(crowd.pop(), kill=True)
                         crowd.append(children.begin(ALONE, place))
-                    name = "".join(chr(97 + int(digit)) for digit in str(mail))
-                    said.append(asked(draw.choice(crowd), moment, f"10.0.{mail % 250}.1", f"a@{name}.example", "u@x.example"))
+                    said.append(asked(draw.choice(crowd), moment, f"10.0.{mail % 250}.1", f"a@{word(mail)}.example",
+                                      "u@x.example"))
             finally:
                 for child in crowd:
                     children.end(child, kill=True)
@@ -124,7 +124,9 @@ def test_what_is_written_back_by_one_that_is_killed_counts_once(tmp_path, place)
             change.owe(slot, packed(NOW, 4), 2)
     kills = 0
     with chance("keeper killed") as draw:
-        while journal.owed(1):
+        for _ in range(200):
+            if not journal.owed(1):
+                break
             child = children.begin(BACK, place, tmp_path / "there", draw.randrange(1, 12))
             # Unless it has nothing more to do.
             wait_until(lambda child=child: child.poll() is not None or not journal.owed(1))

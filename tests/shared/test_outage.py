@@ -7,7 +7,7 @@ import pytest
 from effort import chance, times, tried
 from fastgrey.shared.merging import count_of, time_of
 from shared.memory_engine import MemoryEngine
-from shared.outages import DELAY, Clock, Judged, Machine, Traffic, machine, two_stores, until
+from shared.outages import DELAY, Clock, Judged, Machine, Traffic, machine, two_machines, until, word
 
 FRIEND = ("192.0.2.1", "a@friend.example", "u@example.net")
 STRANGER = ("198.51.100.1", "a@stranger.example", "u@example.net")
@@ -23,6 +23,13 @@ def engines():
     """One engine, as who decides and who writes back see it."""
     engine = MemoryEngine()
     return engine, engine
+
+
+def two_ways():
+    """One engine, to which two machines have a way each."""
+    left, right = MemoryEngine(), MemoryEngine()
+    right.records = left.records
+    return left, right
 
 
 def test_who_is_known_passes_without_the_engine(tmp_path):
@@ -84,22 +91,14 @@ def test_a_retry_that_comes_before_its_record_is_written_back_passes(tmp_path):
 def test_who_waits_since_another_machine_saw_him_is_not_asked_again(tmp_path):
     async def run():
         clock = Clock()
-        left, right = MemoryEngine(), MemoryEngine()
-        right.records = left.records
-        stores = two_stores(tmp_path)
-        one, other = Machine(stores[0], left, left, clock), Machine(stores[1], right, right, clock)
-        await one.begin()
-        await other.begin()
-        assert (await one.check(STRANGER)).reason == "new"
-        clock.now += 10
-        assert (await other.check(STRANGER)).reason == "early"
-        right.away = True
-        clock.now += DELAY
-        assert (await other.check(STRANGER)).reason == "retry"
-        await one.end()
-        await other.end()
-        for store in stores:
-            store.close()
+        left, right = two_ways()
+        async with two_machines(tmp_path, [(left, left), (right, right)], clock) as (one, other):
+            assert (await one.check(STRANGER)).reason == "new"
+            clock.now += 10
+            assert (await other.check(STRANGER)).reason == "early"
+            right.away = True
+            clock.now += DELAY
+            assert (await other.check(STRANGER)).reason == "retry"
     asyncio.run(run())
 
 
@@ -155,64 +154,63 @@ def test_a_promotion_whose_writing_is_in_doubt_counts_once(tmp_path, lose):
     asyncio.run(run())
 
 
+def test_retries_at_the_same_moment_count_once(tmp_path):
+    async def run():
+        engine, same = engines()
+        async with machine(tmp_path / "s", engine, same, Clock()) as one:
+            engine.away = True
+            await one.check(STRANGER)
+            one.clock.now += DELAY
+            found = await asyncio.gather(*(one.check(STRANGER) for _ in range(5)))
+            assert sorted(verdict.reason for verdict in found) == ["known-domain"] * 4 + ["retry"]
+            engine.away = False
+            await one.settled()
+            assert {count_of(record) for (kind, _), record in engine.records.items() if kind == "client"} == {1}
+    asyncio.run(run())
+
+
 def test_two_machines_apart_each_earn_and_the_engine_has_it_all(tmp_path):
     async def run():
         clock = Clock()
-        left, right = MemoryEngine(), MemoryEngine()
-        right.records = left.records
-        stores = two_stores(tmp_path)
-        one, other = Machine(stores[0], left, left, clock), Machine(stores[1], right, right, clock)
-        await one.begin()
-        await other.begin()
-        client = "192.0.2.7"
-        await befriend(one, (client, "a@one.example", "u@example.net"))
-        # What one earned, the other has from the engine.
-        assert (await other.check((client, "a@one.example", "v@example.net"))).reason == "known-domain"
-        await one.settled()
-        await other.settled()
-        left.away = right.away = True
-        await befriend(one, (client, "a@two.example", "u@example.net"))
-        await befriend(other, (client, "a@three.example", "u@example.net"))
-        await befriend(other, (client, "a@four.example", "u@example.net"))
-        left.away = right.away = False
-        await one.settled()
-        await other.settled()
-        client_record, = (record for (kind, _), record in left.records.items() if kind == "client")
-        assert count_of(client_record) == 4
-        assert time_of(client_record) == clock.now
-        for here in (one, other):
-            for name in ("one", "two", "three", "four"):
-                assert (await here.check((client, f"a@{name}.example", "w@example.net"))).reason == "known-domain"
-        await befriend(one, (client, "a@five.example", "u@example.net"))
-        assert (await other.check((client, "x@six.example", "w@example.net"))).reason == "known-client"
-        await one.end()
-        await other.end()
-        for store in stores:
-            store.close()
+        left, right = two_ways()
+        async with two_machines(tmp_path, [(left, left), (right, right)], clock) as (one, other):
+            client = "192.0.2.7"
+            await befriend(one, (client, "a@one.example", "u@example.net"))
+            # What one earned, the other has from the engine.
+            assert (await other.check((client, "a@one.example", "v@example.net"))).reason == "known-domain"
+            await one.settled()
+            await other.settled()
+            left.away = right.away = True
+            await befriend(one, (client, "a@two.example", "u@example.net"))
+            await befriend(other, (client, "a@three.example", "u@example.net"))
+            await befriend(other, (client, "a@four.example", "u@example.net"))
+            left.away = right.away = False
+            await one.settled()
+            await other.settled()
+            client_record, = (record for (kind, _), record in left.records.items() if kind == "client")
+            assert count_of(client_record) == 4
+            assert time_of(client_record) == clock.now
+            for here in (one, other):
+                for name in ("one", "two", "three", "four"):
+                    assert (await here.check((client, f"a@{name}.example", "w@example.net"))).reason == "known-domain"
+            await befriend(one, (client, "a@five.example", "u@example.net"))
+            assert (await other.check((client, "x@six.example", "w@example.net"))).reason == "known-client"
     asyncio.run(run())
 
 
 def test_the_first_of_two_first_attempts_counts(tmp_path):
     async def run():
         clock = Clock()
-        left, right = MemoryEngine(), MemoryEngine()
-        right.records = left.records
-        stores = two_stores(tmp_path)
-        one, other = Machine(stores[0], left, left, clock), Machine(stores[1], right, right, clock)
-        await one.begin()
-        await other.begin()
-        left.away = True
-        await one.check(STRANGER)
-        clock.now += 200
-        assert (await other.check(STRANGER)).reason == "new"
-        left.away = False
-        await one.settled()
-        clock.now += 100
-        assert (await other.check(STRANGER)).reason == "retry"
-        await one.end()
-        await other.end()
-        for store in stores:
-            store.close()
+        left, right = two_ways()
+        async with two_machines(tmp_path, [(left, left), (right, right)], clock) as (one, other):
+            left.away = True
+            await one.check(STRANGER)
+            clock.now += 200
+            assert (await other.check(STRANGER)).reason == "new"
+            left.away = False
+            await one.settled()
+            clock.now += 100
+            assert (await other.check(STRANGER)).reason == "retry"
     asyncio.run(run())
 
 
@@ -222,8 +220,7 @@ def test_a_full_journal_stops_no_mail(tmp_path):
         engine, same = engines()
         async with machine(tmp_path / "s", engine, same, Clock(), size=32 << 10) as one:
             engine.away = True
-            mails = [(f"10.1.{i}.1", f"a@host{'abcdefghij'[i % 10]}{'abcdefghijklmnopqrstuvwxyz'[i // 10]}.example", "u@example.net")
-                     for i in range(250)]
+            mails = [(f"10.1.{i}.1", f"a@host{word(i)}.example", "u@example.net") for i in range(250)]
             for mail in mails:
                 assert (await one.check(mail)).reason == "new"
             assert one.greylist.standby.not_kept > 0

@@ -11,7 +11,7 @@ from effort import chance, times, tried
 from fastgrey._core import Case
 from fastgrey.shared.open import engine_from_url
 from shared import postgres_server, redis_server
-from shared.outages import DELAY, Clock, Judged, Machine, Traffic, machine, two_stores, until
+from shared.outages import DELAY, Clock, Judged, Traffic, machine, two_machines, until, word
 from shared.partitions import network
 
 pytestmark = pytest.mark.torture
@@ -48,45 +48,67 @@ async def beside_the_model(tmp_path, url, draw):
     judged.faithful()
 
 
-def told(what, one, judged, failures, **numbers):
-    """Say what was tried."""
-    assert one.greylist.alone > 0
-    tried(what, decisions=judged.counts["mails"], alone=one.greylist.alone, failures=failures,
-          stopped=judged.counts["stopped"], errors=judged.counts["errors"], **numbers)
-
-
-def test_killed_and_started_again(tmp_path, server):
-    """Valkey comes back empty here, PostgreSQL without its strangers."""
+@pytest.mark.parametrize(("fail", "mend"), [("kill", "start"), ("pause", "resume")])
+def test_away_and_back(tmp_path, server, fail, mend):
+    """Killed, Valkey comes back empty here and PostgreSQL without its strangers. Stopped, both take connections and say
+    nothing, and do later what they were told meanwhile."""
     async def run(draw):
         async with beside_the_model(tmp_path, server.url, draw) as (one, judged, mails):
             await mails(200)
             for _ in range(times(2)):
-                server.kill()
-                await mails(draw.randrange(100, 200))
-                await asyncio.to_thread(server.start)
-                await until(lambda: one.greylist.breaker.asks)
-                await mails(draw.randrange(100, 200))
-        told(f"{type(server).__module__} killed", one, judged, times(2))
-    with chance("killed") as draw:
-        asyncio.run(run(draw))
-
-
-def test_stopped_and_let_go(tmp_path, server):
-    """It takes connections and says nothing; what it was told meanwhile it does when it goes on."""
-    async def run(draw):
-        async with beside_the_model(tmp_path, server.url, draw) as (one, judged, mails):
-            await mails(200)
-            for _ in range(times(2)):
-                server.pause()
+                getattr(server, fail)()
                 try:
                     await mails(draw.randrange(100, 200))
                 finally:
-                    server.resume()
+                    await asyncio.to_thread(getattr(server, mend))
                 await until(lambda: one.greylist.breaker.asks)
                 await mails(draw.randrange(100, 200))
-        told(f"{type(server).__module__} stopped", one, judged, times(2))
-    with chance("stopped") as draw:
+        assert one.greylist.alone > 0
+        tried(f"{type(server).__module__}: {fail}, {mend}", decisions=judged.counts["mails"],
+              alone=one.greylist.alone, failures=times(2), stopped=judged.counts["stopped"],
+              errors=judged.counts["errors"])
+    with chance(f"{fail} {mend}") as draw:
         asyncio.run(run(draw))
+
+
+def test_killed_amid_a_crowd(tmp_path, server):
+    """Many at once: friends pass, strangers are asked once, whoever was asked when."""
+    async def run():
+        clock, gate = Clock(), asyncio.Semaphore(64)
+        async with machine(tmp_path / "machine", *pair(server.url), clock) as one:
+            async def check(mail):
+                async with gate:
+                    return await one.check(mail)
+
+            async def all_of(mails, killed):
+                answers = [asyncio.create_task(check(mail)) for mail in mails]
+                if killed:
+                    await until(lambda: sum(answer.done() for answer in answers) > len(answers) // 3)
+                    await asyncio.to_thread(server.kill)
+                found = [verdict.reason for verdict in await asyncio.gather(*answers)]
+                if killed:
+                    await asyncio.to_thread(server.start)
+                    await until(lambda: one.greylist.breaker.asks)
+                return found
+
+            def crowd(kind, number):
+                return [(f"10.{i // 250}.{i % 250}.1", f"a@{word(i)}.{kind}.example", "u@example.net") for i in range(number)]
+
+            friends, strangers = crowd("friend", times(150)), crowd("stranger", times(450))
+            assert set(await all_of(friends, killed=False)) == {"new"}
+            clock.now += DELAY
+            assert set(await all_of(friends, killed=False)) == {"retry"}
+            mixed = [mail for four in zip(friends, *[iter(strangers)] * 3, strict=True) for mail in four]
+            for killed, expected in ((True, "new"), (False, "early"), (True, "retry"), (False, "known-domain")):
+                found = await all_of(mixed, killed)
+                assert {*found[::4]} == {"known-domain"}
+                assert {reason for i, reason in enumerate(found) if i % 4} == {expected}
+                clock.now += DELAY if expected == "early" else 0
+            await one.settled()
+            assert one.greylist.alone > 0
+            tried(f"{type(server).__module__} killed amid a crowd", decisions=len(friends) * 2 + len(mixed) * 4,
+                  alone=one.greylist.alone, failures=2, stopped=0)
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("kind", STARTERS)
@@ -96,65 +118,53 @@ def test_two_machines_of_which_one_is_cut_off(tmp_path, kind):
         urls = [f"valkey://{net.address(link)}:{port}" if kind == "valkey"
                 else f"postgresql://postgres@{net.address(link)}:{port}/postgres" for link in (0, 1)]
         clock = Clock()
-        stores = two_stores(tmp_path)
-        machines = [Machine(store, *pair(url), clock) for store, url in zip(stores, urls, strict=True)]
-        for one in machines:
-            await one.begin()
-            assert one.greylist.breaker.asks
-        friends, apart = [], []
-        for number in range(times(20)):
-            friends.append(mail := (f"192.0.2.{number % 200}", f"a@{word(number)}.friend.example", "u@example.net"))
-            for moment in (0, DELAY):
-                clock.now += moment
-                for one in machines:
-                    await one.check(mail)
-        for one in machines:
-            await one.settled()
-        net.cut(1)
-        try:
-            stopped = 0
-            for number in range(times(40)):
-                # New ones, each at one of the two.
-                own = [(f"198.51.{one}.{number % 200}", f"a@{word(number)}.new{'ab'[one]}.example", "u@example.net")
-                       for one in (0, 1)]
-                for one, mail in zip(machines, own, strict=True):
-                    assert (await one.check(mail)).reason == "new"
-                clock.now += DELAY
-                for one, mail in zip(machines, own, strict=True):
+        async with two_machines(tmp_path, [pair(url) for url in urls], clock) as machines:
+            assert all(one.greylist.breaker.asks for one in machines)
+            friends, apart = [], []
+            for number in range(times(20)):
+                friends.append(mail := (f"192.0.2.{number % 200}", f"a@{word(number)}.friend.example", "u@example.net"))
+                for moment in (0, DELAY):
+                    clock.now += moment
+                    for one in machines:
+                        await one.check(mail)
+            for one in machines:
+                await one.settled()
+            net.cut(1)
+            try:
+                stopped = 0
+                for number in range(times(40)):
+                    # New ones, each at one of the two.
+                    own = [(f"198.51.{one}.{number % 200}", f"a@{word(number)}.new{'ab'[one]}.example", "u@example.net")
+                           for one in (0, 1)]
+                    for one, mail in zip(machines, own, strict=True):
+                        assert (await one.check(mail)).reason == "new"
+                    clock.now += DELAY
+                    for one, mail in zip(machines, own, strict=True):
+                        stopped += (await one.check(mail)).action != "accept"
+                        stopped += (await one.check(draw.choice(friends))).action != "accept"
+                    apart += own
+                assert machines[0].greylist.alone == 0 < machines[1].greylist.alone
+                # One that waits at the machine that is cut off.
+                waits = ("203.0.113.1", "a@waits.example", "u@example.net")
+                assert (await machines[1].check(waits)).reason == "new"
+            finally:
+                net.mend(1)
+            for one in machines:
+                await one.settled()
+            clock.now += DELAY
+            assert (await machines[0].check(waits)).reason == "retry"
+            for one in machines:
+                for mail in friends + apart:
                     stopped += (await one.check(mail)).action != "accept"
-                    stopped += (await one.check(draw.choice(friends))).action != "accept"
-                apart += own
-            assert machines[0].greylist.alone == 0 < machines[1].greylist.alone
-            # One that waits at the machine that is cut off.
-            waits = ("203.0.113.1", "a@waits.example", "u@example.net")
-            assert (await machines[1].check(waits)).reason == "new"
-        finally:
-            net.mend(1)
-        for one in machines:
-            await one.settled()
-        clock.now += DELAY
-        assert (await machines[0].check(waits)).reason == "retry"
-        for one in machines:
-            for mail in friends + apart:
-                stopped += (await one.check(mail)).action != "accept"
-        assert stopped == 0
-        tried(f"two machines on {kind}, one cut off", decisions=times(20) * 4 + times(40) * 6 + 3, stopped=stopped,
-              alone=machines[1].greylist.alone)
-        for one in machines:
-            await one.end()
-        for store in stores:
-            store.close()
+            assert stopped == 0
+            tried(f"two machines on {kind}, one cut off", decisions=times(20) * 4 + times(40) * 6 + 3, stopped=stopped,
+                  alone=machines[1].greylist.alone)
 
     with network(2) as net, contextlib.ExitStack() as stack:
         running = net.far(lambda: stack.enter_context(STARTERS[kind]()))
         port = stack.enter_context(net.forwarded(running.port))
         with chance("cut off") as draw:
             net.near(lambda: asyncio.run(run(net, port, draw)))
-
-
-def word(number):
-    """Letters for a number: digits in a sender count as one."""
-    return "".join(chr(97 + int(digit)) for digit in str(number))
 
 
 async def missing(one, engine, promoted):
