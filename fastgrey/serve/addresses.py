@@ -99,7 +99,7 @@ def _clear(path: str) -> None:
         # A full backlog is a server too.
         probe.setblocking(False)
         try:
-            with _short(path) as name:
+            with within(path) as name:
                 probe.connect(name)
         except ConnectionRefusedError:
             with contextlib.suppress(FileNotFoundError):
