@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +15,12 @@ from .engine import Engine, Slot, Write
 
 # As often a change begins anew because mail changed a record meanwhile.
 TRIES = 32
-# What is put in the place of a record that is forgotten: seen so long ago that it counts as absent, and of no use to
-# keep. An engine need not be able to remove.
-GONE = 1
-GONE_KEEP = 1
+# A triplet that waits, or hops, in the place of those that are forgotten: first seen so long ago that it counts as absent.
+LONG_AGO = 1
+# Seconds that a record is kept beyond its time, as in a decision.
+SLACK = 60
+COUNT_SHIFT = 40
+SPANS = {"waiting": "retry_window", "hops": "pool_window"}
 WHOLE_KEY = 2 * KEY_SIZE
 HALF = struct.Struct(f"{KEY_SIZE // 2}s")
 
@@ -49,7 +52,7 @@ class Held(Records):
     def fetch(self, slots: Sequence[Slot]) -> list[int]:
         """The records of the slots, 0 for each that is not there or was forgotten."""
         found = self._runner.run(self.engine.fetch(slots)) if slots else []
-        return [0 if record == GONE else record for record in found]
+        return [_there(kind, record) for (kind, _), record in zip(slots, found, strict=True)]
 
     def triplets_alive(self, halves: bytes, now: int) -> bytes:
         """As Records.triplets_alive, for triplets that keys gave; of others an engine cannot tell."""
@@ -57,14 +60,15 @@ class Held(Records):
         records = iter(self.fetch([("triplet", key) for key in known if key is not None]))
         alive = View(self.store, now).alive
         return bytes(key is not None and bool(number := next(records))
-                     and alive(Record("known", "triplet", key, number & TIME_MASK, number >> 40)) for key in known)
+                     and alive(Record("known", "triplet", key, number & TIME_MASK, number >> COUNT_SHIFT)) for key in known)
 
     def forget(self, marks: list[tuple[str, bytes]], dry_run: bool) -> list[int | None]:
-        """As Records.forget."""
+        """As Records.forget, but that a record stays for as long as it was known, which says that it was forgotten:
+        machines have copies for when the engine is away, and would bring it back."""
         return self._forget(marks, dry_run)
 
     def forget_pending(self, keys: list[bytes], dry_run: bool) -> list[int | None]:
-        """As Records.forget_pending."""
+        """As Records.forget_pending, in the same way."""
         # A key is that of a triplet or that of a pair.
         found = self._forget([(kind, key) for kind in ("waiting", "hops") for key in keys], dry_run)
         return [waiting if waiting is not None else hops
@@ -73,30 +77,34 @@ class Held(Records):
     def make_known(self, marks: list[tuple[str, bytes, int]], now: int,
                    dry_run: bool) -> list[tuple[int | None, int]]:
         """As Records.make_known."""
-
-        def made(before: list[int]) -> list[tuple[int, int]]:
-            return [self.made_known(record, least, now) for record, (_, _, least) in zip(before, marks, strict=True)]
-
-        before, after = self._change([(kind, key) for kind, key, _ in marks], made, dry_run)
-        return [(record or None, new) for record, (new, _) in zip(before, after, strict=True)]
+        slots = [(kind, key) for kind, key, _ in marks]
+        made = self._change(slots, lambda i, record: self.made_known(record, marks[i][2], now), dry_run)
+        return [(before or None, after) for before, after in made]
 
     def _forget(self, slots: list[Slot], dry_run: bool) -> list[int | None]:
-        before, _ = self._change(
-            slots, lambda records: [(GONE if record else 0, GONE_KEEP) for record in records], dry_run)
-        return [record or None for record in before]
+        now, settings = int(time.time()), View(self.store).settings
 
-    def _change(self, slots: list[Slot], change: Callable[[list[int]], list[tuple[int, int]]],
-                dry_run: bool) -> tuple[list[int], list[tuple[int, int]]]:
-        """Put in the place of all records what change makes of them: the new ones and for how long to keep them. What
-        they were, and what change made."""
+        def gone(index: int, record: int) -> tuple[int, int]:
+            kind = slots[index][0]
+            if not _there(kind, record):
+                return 0, 0
+            keep = settings[SPANS.get(kind, "lifetime")] + SLACK
+            # Later than what it replaces: of two records the later one counts.
+            return LONG_AGO if kind in SPANS else max(now, record & TIME_MASK) + 1, keep
+
+        return [before or None for before, _ in self._change(slots, gone, dry_run)]
+
+    def _change(self, slots: list[Slot], change: Callable[[int, int], tuple[int, int]],
+                dry_run: bool) -> list[tuple[int, int]]:
+        """Put in the place of each record what change makes of it: number of the slot and record (0: there is none) to the
+        new record (0: leave it) and the seconds to keep it. All at once. What each was, and what change made of it."""
         for _ in range(TRIES):
             stored = self._runner.run(self.engine.fetch(slots)) if slots else []
-            before = [0 if record == GONE else record for record in stored]
-            after = change(before)
-            writes = [Write(index, old, new, keep) for index, (old, (new, keep)) in enumerate(zip(stored, after))
-                      if new not in (0, old)]
+            changed = [change(index, record) for index, record in enumerate(stored)]
+            writes = [Write(index, stored[index], new, keep) for index, (new, keep) in enumerate(changed)
+                      if new not in (0, stored[index])]
             if dry_run or not writes or self._runner.run(self.engine.swap(slots, writes)):
-                return before, after
+                return [(_there(kind, old), new) for (kind, _), old, (new, _) in zip(slots, stored, changed, strict=True)]
         raise EngineError(f"{self.engine.name}: mail changes these records all the time; run this again")
 
     def decide(self, facts: dict[str, Any], now: int, **request: Any) -> None:
@@ -114,13 +122,19 @@ class Held(Records):
         facts["verdict"] |= {"action": verdict.action, "reason": verdict.reason, "wait": verdict.wait}
         facts["known"] = [
             {"kind": kind, "place": PLACE_NAMES[place], "key": key.hex(),
-             "last": held[kind, key] & TIME_MASK if held[kind, key] else None, "count": held[kind, key] >> 40}
+             "last": held[kind, key] & TIME_MASK if held[kind, key] else None, "count": held[kind, key] >> COUNT_SHIFT}
             for kind, place, key in keys if kind != "waiting"]
         facts["waiting"] = {
             "triplets": [{"place": PLACE_NAMES[place], "first": held[kind, key] & TIME_MASK}
                          for kind, place, key in keys if kind == "waiting" and held[kind, key]],
-            "pair": next(({"first": record & TIME_MASK, "hops": record >> 40}
+            "pair": next(({"first": record & TIME_MASK, "hops": record >> COUNT_SHIFT}
                           for (kind, _), record in held.items() if kind == "hops" and record), None)}
+
+
+def _there(kind: str, record: int) -> int:
+    """A record, or 0 for one that was forgotten: of what is known, one without a promotion."""
+    forgotten = record == LONG_AGO if kind in SPANS else not record >> COUNT_SHIFT
+    return 0 if forgotten else record
 
 
 class HeldView(View):
