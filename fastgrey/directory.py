@@ -144,7 +144,7 @@ def make_counters(root: Path, defer_on_error: bool) -> None:
 
 def is_ours(name: str) -> bool:
     """Whether a store may have an entry of this name."""
-    return name in FILES or name.startswith(("passed.", "pending.", "hits.", ASIDE))
+    return name in (*FILES, "journal") or name.startswith(("passed.", "pending.", "hits.", ASIDE))
 
 
 def generation_name(number: int) -> str:
