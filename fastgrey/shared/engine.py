@@ -53,3 +53,15 @@ class Engine(Protocol):
         """What has to be done now and then, such as dropping what expired; now in Unix seconds. Called every few
         minutes by one process of each machine."""
         ...
+
+
+class SharedEngine(Engine, Protocol):
+    """An engine that several machines reach."""
+
+    async def drop(self) -> None:
+        """Remove all records of this name space, and its secret. Takes the time that it takes."""
+        ...
+
+    async def doubts(self) -> list[str]:
+        """What works and will not keep records as it should, and what to do about it, a line each."""
+        ...
