@@ -1,36 +1,34 @@
 """fastgrey serve."""
 
-import contextlib
-import os
+from dataclasses import replace
 
 import click
 
-from fastgrey.cli.common import say, store_option, store_path
+from fastgrey.cli.common import config_option, store_option, store_path
 
 
 @click.command()
 @store_option
-@click.option("--listen", metavar="ADDRESS", multiple=True, help="unix:PATH, tcp:HOST:PORT or udp:HOST:PORT. "
-              "Repeatable.")
-def serve(store: str | None, listen: tuple[str, ...]) -> None:
+@config_option
+@click.option("--listen", metavar="ADDRESS", multiple=True, help="unix:PATH, tcp:HOST:PORT or udp:HOST:PORT; in the "
+              "place of what the configuration says. Repeatable.")
+@click.option("--workers", metavar="N", type=click.IntRange(0, 1024), help="Processes that answer; 0: one a processor.")
+def serve(store: str | None, config: str | None, listen: tuple[str, ...], workers: int | None) -> int:
     """Answer mail servers that ask over a socket: Postfix, Exim, and hooks of a store whose records are shared.
 
-    Hooks find it at STORE/serve.sock, where it always listens.
+    Hooks find it at STORE/serve.sock, where it always listens; other addresses and all else are in [serve] of the
+    configuration. SIGHUP reads that again, SIGTERM ends it once all that came is answered. Decisions are logged on
+    standard error.
 
     \b
-    Example: fastgrey serve --listen unix:/var/spool/postfix/fastgrey/policy --listen tcp:127.0.0.1:10045
+    Example: fastgrey serve --listen unix:/var/spool/postfix/fastgrey/policy
     """
-    from fastgrey.serve import addresses, worker
-    from fastgrey.serve.options import SOCKET, Options
+    from fastgrey.serve.master import Master
+    from fastgrey.serve.options import Options
 
-    path = store_path(store)
-    own = os.path.join(path, SOCKET)
-    listeners = [addresses.bind(addresses.Address("unix", own), 0o660)]
-    try:
-        listeners += [addresses.bind(addresses.parse(text)) for text in listen]
-        say(f"fastgrey: serving {path}", err=True)
-        worker.run(path, Options(listen=listen), listeners)
-    finally:
-        for place in [own, *(text.removeprefix("unix:") for text in listen if text.startswith("unix:"))]:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(place)
+    given = {name: value for name, value in (("listen", listen or None), ("workers", workers)) if value is not None}
+
+    def load() -> Options:
+        return replace(Options(), **given)
+
+    return Master(store_path(store), load).run()

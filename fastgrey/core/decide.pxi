@@ -90,6 +90,9 @@ cdef int decide_known(StoreState *s, const Request *q, Envelope *e, VerdictState
     decided[0] = True
     answer(v, ACCEPT, m.reason, 0)
     if refresh_due(&s.head.settings, m.record, q.now) and not q.dry:
+        if q.quick:
+            v.left = REFRESH_LEFT
+            return NO_FAULT
         # A known sender passes, whether or not its record could be brought up to date.
         if refresh(s, &m, q.now) != NO_FAULT:
             v.notes |= NOT_REFRESHED
@@ -105,12 +108,19 @@ cdef int decide_pending(StoreState *s, const Request *q, const Envelope *e, Verd
     cdef int fault, reason
     fault = pending_find(s, e, q.now, not q.dry, &p)
     if fault == NO_FAULT and p.first < 0 and not q.dry:
+        if q.quick and pool_passes(&s.head.settings, &p, q.now):
+            # Before the pair gets its hop: whoever promotes adds it.
+            v.left = PROMOTION_LEFT
+            return NO_FAULT
         fault = pending_record(s, e, q.now, &p, &v.notes)
     if fault != NO_FAULT:
         return fault
     reason = settle(&s.head.settings, &p, q.now, &first)
     if reason == EARLY or reason == NEW:
         answer_stranger(&s.head.settings, v, reason, q.now, first)
+        return NO_FAULT
+    if q.quick and not q.dry:
+        v.left = PROMOTION_LEFT
         return NO_FAULT
     if not q.dry:
         fault = promote(s, e, q.now, first, &reason)
@@ -138,7 +148,7 @@ cdef void decide(StoreState *s, const Request *q, VerdictState *v) noexcept nogi
             fault = decide_pending(s, q, &e, v)
     if fault != NO_FAULT:
         decide_error(s, v, fault)
-    if not q.dry:
+    if not q.dry and v.left != PROMOTION_LEFT:
         count_verdict(s, v, q.clock)
 
 

@@ -28,6 +28,13 @@ cdef void log_cause(Text *t, StoreState *s, int fault, int error) noexcept nogil
     text_add(t, fault_remedy(fault))
 
 
+cdef void log_note(Text *t, int note, int error) noexcept nogil:
+    text_add(t, note_text(note))
+    if note == NOT_REFRESHED:
+        text_add(t, b": ")
+        text_add(t, mdb_strerror(error))
+
+
 cdef void log_line(Text *t, StoreState *s, const Request *q, const VerdictState *v) noexcept nogil:
     cdef int note = 1
     text_add(t, b"fastgrey: ")
@@ -55,9 +62,6 @@ cdef void log_line(Text *t, StoreState *s, const Request *q, const VerdictState 
     while note <= LAST_NOTE:
         if v.notes & note:
             text_add(t, b"; ")
-            text_add(t, note_text(note))
-            if note == NOT_REFRESHED:
-                text_add(t, b": ")
-                text_add(t, mdb_strerror(v.error))
+            log_note(t, note, v.error)
         note *= 2
     text_char(t, c"\n")

@@ -66,6 +66,14 @@ cdef enum Note:
     NO_TRACE = 128
     LAST_NOTE = 128
 
+# What a quick decision left to another one, because it would be flushed.
+cdef enum Left:
+    NOTHING_LEFT = 0
+    # A last-seen time; the verdict stands.
+    REFRESH_LEFT = 1
+    # A promotion; there is no verdict yet, and nothing is counted.
+    PROMOTION_LEFT = 2
+
 
 cdef struct VerdictState:
     int action
@@ -76,6 +84,7 @@ cdef struct VerdictState:
     int fault
     int error
     int notes
+    int left
     # The key of the triplet under the client's network, also the one in the log line.
     unsigned char key[KEY_SIZE]
     bint has_key

@@ -1,34 +1,234 @@
-"""A worker: takes connections from the listeners and answers them."""
+"""A worker: one process that takes connections from the listeners and answers what comes over them.
+
+The core moves the bytes and decides (core/connections.pxi); this loop keeps the times, takes connections in and asks the
+engine. It waits where the core does, which returns whenever something else is to be done.
+"""
 
 import asyncio
+import contextlib
+import os
+import selectors
 import signal
 import socket
+import subprocess
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
 
 from fastgrey import directory
+from fastgrey._core import Case, Connections, Store
+from fastgrey.shared.greylist import Greylist
 
-from .connection import Connection
+from . import log, scribe
 from .options import Options
 
-
-async def serve(path: str, options: Options, listeners: list[socket.socket]) -> None:
-    """Answer until SIGTERM or SIGINT."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    with directory.open_store(path) as store:
-        servers = [await loop.create_server(lambda: Connection(store, options), sock=listener)
-                   for listener in listeners if listener.type == socket.SOCK_STREAM]
-        await ended.wait()
-        for server in servers:
-            server.close()
+# Seconds for which half a request may stay half, or a reply unread.
+HALF = 30.0
+# Below the ten seconds after which callers give up, as in the hook (core/hook.pxi).
+PATIENCE = 8.0
+# What is under way when a worker ends is answered within this.
+GRACE = PATIENCE + 2
+# At first, and at most, between two scribes.
+RESTART, RESTART_MOST = 0.05, 5.0
+# After the system had no descriptor or memory for a connection.
+PAUSE = 0.5
+UPKEEP = 300.0
 
 
-def run(path: str, options: Options, listeners: list[socket.socket]) -> None:
-    """The same in an event loop of its own; uvloop's where it is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(serve(path, options, listeners))
-    else:
-        uvloop.run(serve(path, options, listeners))
+class _Selector(selectors.EpollSelector):
+    """Waits for what asyncio waits for, and serves meanwhile."""
+
+    serve: Callable[[float | None], None] | None = None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.serve is not None:
+            self.serve(timeout)
+            timeout = 0
+        return super().select(timeout)
+
+
+class Worker:
+    """One worker. number: from 0, among those that run at the same time. heart: a pipe to the master, which gets a byte
+    when the worker is ready and then one a second."""
+
+    def __init__(self, path: str, options: Options, listeners: list[socket.socket], number: int, heart: int):
+        self.path = path
+        self.options = options
+        self.listeners = listeners
+        self.number = number
+        self.heart = heart
+        self.stopping = asyncio.Event()
+        self.accepting = False
+        self.scribe: subprocess.Popen[bytes] | None = None
+        self.restart = RESTART
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.greylist: Greylist | None = None
+
+    def run(self) -> None:
+        """Serve until SIGTERM, or until the master is gone."""
+        with directory.open_store(self.path) as store:
+            with asyncio.Runner(loop_factory=self._loop) as runner:
+                runner.run(self._serve(store))
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        if self.options.engine:
+            with contextlib.suppress(ImportError):
+                import uvloop
+
+                return uvloop.new_event_loop()
+        self.selector = _Selector()
+        return asyncio.SelectorEventLoop(self.selector)
+
+    async def _serve(self, store: Store) -> None:
+        self.loop = asyncio.get_running_loop()
+        # What the master tells is SIGTERM; the others reach all processes of a terminal or of a service.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        self.loop.add_signal_handler(signal.SIGTERM, self.stopping.set)
+        descriptor, blocks = log.descriptor()
+        share = -(-self.options.max_connections // self.options.processes)
+        self.connections = Connections(
+            store, most=share, first_recipient=self.options.first_recipient, elsewhere=bool(self.options.engine),
+            log=descriptor, log_blocks=blocks, version=version("fastgrey").encode(), **self.options.wording())
+        try:
+            if self.options.engine:
+                await self._open_engine(store)
+            else:
+                self._begin_scribe()
+            self._attend_to_connections()
+            self._accept_again()
+            self._tick()
+            await self.stopping.wait()
+            await self._finish()
+        finally:
+            self._end_scribe()
+            if self.greylist is not None:
+                await self.greylist.engine.close()
+            self._flush()
+            self.connections.close()
+
+    def _attend_to_connections(self) -> None:
+        if isinstance(self.loop, asyncio.SelectorEventLoop) and hasattr(self, "selector"):
+            self.connections.watch(self.selector.fileno())
+            self.selector.serve = self._answer
+        else:
+            self.loop.add_reader(self.connections.fileno(), self._answer, 0)
+
+    def _answer(self, seconds: float | None) -> None:
+        self.connections.serve(seconds)
+        for ticket, request in self.connections.asked():
+            self._begin(self._decide(ticket, request))
+        if self.connections.scribe_gone():
+            self._scribe_gone()
+
+    def _begin(self, work: Any) -> None:
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _decide(self, ticket: int, request: dict[str, Any]) -> None:
+        assert self.greylist is not None
+        case = Case(self.greylist.store, **request)
+        await self.greylist.decide(case)
+        self.connections.answer(ticket, case)
+
+    # Taking connections in
+
+    def _accept_again(self) -> None:
+        if not self.accepting and not self.stopping.is_set() and self.connections.count < self.connections.most:
+            self.accepting = True
+            for listener in self.listeners:
+                self.loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _accept_no_more(self) -> None:
+        if self.accepting:
+            self.accepting = False
+            for listener in self.listeners:
+                self.loop.remove_reader(listener.fileno())
+
+    def _accept(self, listener: socket.socket) -> None:
+        # One at a time: the next one may be another worker's.
+        if self.connections.count >= self.connections.most:
+            self._accept_no_more()
+            return
+        try:
+            connection, _ = listener.accept()
+            self.connections.add(connection.detach())
+        except (BlockingIOError, ConnectionAbortedError):
+            pass
+        except OSError as error:
+            self._say(f"cannot take a connection: {error.strerror}; raise the limit of open files, or lower "
+                      "max_connections")
+            self._accept_no_more()
+
+    # Times
+
+    def _tick(self) -> None:
+        """Every now and then: what is too slow goes, the master hears of us, connections are taken in again."""
+        now = time.monotonic()
+        self.connections.expire(self.options.idle, min(HALF, self.options.idle), PATIENCE)
+        self.connections.flush()
+        self._accept_again()
+        if now >= getattr(self, "_beat", 0):
+            self._beat = now + 1
+            try:
+                os.write(self.heart, b".")
+            except BlockingIOError:
+                # The master is stopped; it finds out later that we are here.
+                pass
+            except OSError:
+                self.stopping.set()
+        self.loop.call_later(PAUSE, self._tick)
+
+    async def _finish(self) -> None:
+        """Answer what has come, take nothing more."""
+        self._accept_no_more()
+        for listener in self.listeners:
+            listener.close()
+        self.connections.drain()
+        until = time.monotonic() + GRACE
+        while self.connections.count and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+
+    # The scribe
+
+    def _begin_scribe(self) -> None:
+        try:
+            end, self.scribe = scribe.begin(self.path)
+        except OSError as error:
+            self._say(f"cannot start a scribe: {error.strerror}; promotions wait for it")
+            self._scribe_gone()
+            return
+        self.connections.begin_scribe(end.detach())
+        self.scribe_begun = time.monotonic()
+
+    def _scribe_gone(self) -> None:
+        if self.scribe is not None:
+            self.scribe.poll()
+            self._say(f"the scribe {self.scribe.pid} is gone; what waits for it is asked again")
+            self.restart = RESTART if time.monotonic() - self.scribe_begun > 60 else min(RESTART_MOST, 2 * self.restart)
+        self.loop.call_later(self.restart, self._begin_scribe)
+
+    def _end_scribe(self) -> None:
+        """It ends with its socket, once what it was given is written."""
+        self.connections.close()
+        if self.scribe is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.scribe.wait(GRACE)
+
+    # The engine
+
+    async def _open_engine(self, store: Store) -> None:
+        raise NotImplementedError
+
+    # The log
+
+    def _say(self, text: str) -> None:
+        self.connections.say(f"fastgrey: {text}".encode("utf-8", "backslashreplace"))
+
+    def _flush(self) -> None:
+        """Write the rest of the log, unless nobody reads it."""
+        until = time.monotonic() + 1
+        while not self.connections.flush() and time.monotonic() < until:
+            time.sleep(0.01)

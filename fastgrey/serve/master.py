@@ -1,0 +1,327 @@
+"""The master: binds, keeps workers running, replaces them at a reload. It opens no store: an LMDB environment must not
+cross a fork."""
+
+import contextlib
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastgrey.errors import FastgreyError
+
+from . import activation, addresses, notify
+from .addresses import Address
+from .log import say
+from .options import SOCKET, Options
+from .worker import GRACE, Worker
+
+# A worker that says nothing for so long is stuck (a lock that a stopped process holds, a disk) and is replaced.
+SILENCE = 30.0
+# Between the death of a worker and its successor, doubling up to a bound; after so long a life it begins anew.
+RESTART, RESTART_MOST, SETTLED = 0.2, 30.0, 60.0
+# Of open files, beside connections: LMDB, pipes, listeners.
+SPARE_FILES = 64
+STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass
+class Child:
+    """A worker, as the master knows it."""
+
+    pid: int
+    number: int
+    heart: int
+    begun: float
+    beat: float
+    ready: bool = False
+    # Told to end.
+    retired: bool = False
+
+
+class Master:
+    """The server on the store at path. load gives the options, at the start and at every reload."""
+
+    def __init__(self, path: str, load: Callable[[], Options]):
+        self.path = path
+        self.load = load
+        self.options = load()
+        self.listeners: dict[Address | int, socket.socket] = {}
+        # Whose name in the file system we made, and have to remove.
+        self.made: dict[Address | int, tuple[int, int]] = {}
+        self.children: dict[int, Child] = {}
+        # Workers that a reload replaces, once their successors are ready.
+        self.old: dict[int, Child] = {}
+        self.before: Options | None = None
+        self.failures: dict[int, int] = {}
+        self.due: dict[int, float] = {}
+        self.running = False
+        self.stopping = False
+        self.status = 0
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; the exit status."""
+        self._raise_limit()
+        try:
+            for given in activation.inherited():
+                self.listeners[given.fileno()] = given
+            self._bind(self.options)
+            self._catch_signals()
+            self._begin_workers()
+            while self.children or self.old or self.due:
+                self._wait()
+                self._look()
+        finally:
+            for name in list(self.listeners):
+                self._unbind(name)
+        return self.status
+
+    # Listeners
+
+    def _wanted(self, options: Options) -> list[tuple[Address, int]]:
+        """Addresses with the modes of their sockets. Who may ask a hook's socket is in the group of the store."""
+        own = Address("unix", os.path.join(os.path.abspath(self.path), SOCKET))
+        given = [listener.getsockname() for name, listener in self.listeners.items() if isinstance(name, int)]
+        found = [] if own.place in given else [(own, 0o660)]
+        return found + [(addresses.parse(text), 0o666) for text in options.listen]
+
+    def _bind(self, options: Options) -> None:
+        for address, mode in self._wanted(options):
+            if address not in self.listeners:
+                self.listeners[address] = addresses.bind(address, mode)
+                if address.kind == "unix":
+                    status = os.lstat(address.place)
+                    self.made[address] = (status.st_dev, status.st_ino)
+
+    def _unbind(self, name: Address | int) -> None:
+        self.listeners.pop(name).close()
+        if name in self.made and isinstance(name, Address):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(name.place)
+                if self.made.pop(name) == (status.st_dev, status.st_ino):
+                    os.unlink(name.place)
+
+    def _unbind_unwanted(self, options: Options) -> None:
+        wanted = {address for address, _ in self._wanted(options)}
+        for name in [name for name in self.listeners if isinstance(name, Address) and name not in wanted]:
+            self._unbind(name)
+
+    def _raise_limit(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        share = -(-self.options.max_connections // self.options.processes)
+        if soft != resource.RLIM_INFINITY and soft < share + SPARE_FILES:
+            say(f"max_connections: {share} for each worker are more than {soft} open files allow; raise LimitNOFILE= or "
+                "ulimit -n")
+
+    # Signals
+
+    def _catch_signals(self) -> None:
+        reader, writer = socket.socketpair()
+        for end in (reader, writer):
+            end.setblocking(False)
+        self.wakeup, self.wakeup_end = reader, writer
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda number, frame: None)
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(reader, selectors.EVENT_READ)
+
+    def _wait(self) -> None:
+        now = time.monotonic()
+        pause = min([0.5, *(due - now for due in self.due.values())])
+        for key, _ in self.selector.select(max(0, pause)):
+            if key.fileobj is self.wakeup:
+                for number in self.wakeup.recv(256):
+                    self._signalled(number)
+            else:
+                self._heard(key.data)
+
+    def _signalled(self, number: int) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._stop()
+        elif number == signal.SIGHUP and not self.stopping:
+            self._reload()
+
+    # Workers
+
+    def _begin_workers(self) -> None:
+        for number in range(self.options.processes):
+            self._begin(number)
+
+    def _begin(self, number: int) -> None:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        # What comes before the worker knows what to do with it ends it, and is not lost on the handler of the master.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        pid = os.fork()
+        if pid == 0:
+            for stop in STOPS:
+                signal.signal(stop, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+            os.close(reader)
+            os._exit(self._work(number, writer))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        os.close(writer)
+        now = time.monotonic()
+        child = self.children[pid] = Child(pid, number, reader, now, now)
+        self.selector.register(reader, selectors.EVENT_READ, child)
+
+    def _work(self, number: int, heart: int) -> int:
+        """The life of a worker, in its own process; its exit status."""
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # The master's ends of the pipes of others: who holds one would not let them see the master go.
+            for child in (*self.children.values(), *self.old.values()):
+                os.close(child.heart)
+            self.selector.close()
+            self.wakeup.close()
+            self.wakeup_end.close()
+            streams = [one for one in self.listeners.values() if one.type == socket.SOCK_STREAM]
+            Worker(self.path, self.options, streams, number, heart).run()
+            return 0
+        except FastgreyError as error:
+            say(str(error))
+            return 1
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            return 70
+
+    def _heard(self, child: Child) -> None:
+        try:
+            said = os.read(child.heart, 4096)
+        except BlockingIOError:
+            return
+        if not said:
+            self.selector.unregister(child.heart)
+            return
+        child.beat = time.monotonic()
+        if not child.ready:
+            child.ready = True
+            self._ready()
+
+    def _ready(self) -> None:
+        if self.due or self.stopping or not all(child.ready for child in self.children.values()):
+            return
+        if not self.running:
+            self.running = True
+            places = ", ".join(str(name) for name in self.listeners if isinstance(name, Address))
+            say(f"serving {self.path} with {len(self.children)} workers; listening on {places}")
+        self.before = None
+        self._unbind_unwanted(self.options)
+        for child in self.old.values():
+            self._retire(child)
+        notify.notify("READY=1", f"STATUS={len(self.children)} workers")
+
+    def _look(self) -> None:
+        """See who ended, who is stuck, who is due."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            self._ended(pid, os.waitstatus_to_exitcode(status))
+        now = time.monotonic()
+        for child in (*self.children.values(), *self.old.values()):
+            if now - child.beat > SILENCE:
+                say(f"worker {child.pid} did nothing for {SILENCE:.0f} seconds and is killed; ask: fastgrey doctor")
+                child.beat = now
+                os.kill(child.pid, signal.SIGKILL)
+        for number in [number for number, due in self.due.items() if due <= now]:
+            del self.due[number]
+            self._begin(number)
+        self._tell_watchdog(now)
+
+    def _ended(self, pid: int, status: int) -> None:
+        child = self.old.pop(pid, None) or self.children.pop(pid, None)
+        if child is None:
+            return
+        with contextlib.suppress(KeyError):
+            self.selector.unregister(child.heart)
+        os.close(child.heart)
+        if child.retired or self.stopping:
+            return
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        if not child.ready and not self.running:
+            self.status = 1
+            self._stop()
+        elif not child.ready and self.before is not None:
+            self._take_back()
+        else:
+            say(f"worker {pid} ended {how}; another one begins")
+            settled = time.monotonic() - child.begun > SETTLED
+            failures = self.failures[child.number] = 0 if settled else self.failures.get(child.number, 0) + 1
+            self.due[child.number] = time.monotonic() + min(RESTART_MOST, RESTART * 2 ** failures)
+
+    def _retire(self, child: Child) -> None:
+        child.retired = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGTERM)
+
+    # Reload and stop
+
+    def _reload(self) -> None:
+        notify.reloading()
+        if self.before is not None:
+            self._take_back()
+        try:
+            options = self.load()
+            self._bind(options)
+        except FastgreyError as error:
+            self._unbind_unwanted(self.options)
+            say(f"not reloaded: {error}")
+            notify.notify("READY=1")
+            return
+        self.before, self.options = self.options, options
+        self.due.clear()
+        self.failures.clear()
+        self.old |= self.children
+        self.children = {}
+        self._begin_workers()
+
+    def _take_back(self) -> None:
+        """The new workers cannot run; the old ones go on."""
+        assert self.before is not None
+        say("not reloaded: the new workers did not get ready; the old ones go on")
+        self.options, self.before = self.before, None
+        new = self.children
+        self.children = {pid: child for pid, child in self.old.items() if not child.retired}
+        self.old = {pid: child for pid, child in self.old.items() if child.retired} | new
+        for child in new.values():
+            self._retire(child)
+        self._unbind_unwanted(self.options)
+        notify.notify("READY=1")
+
+    def _stop(self) -> None:
+        if not self.stopping:
+            self.stopping = True
+            notify.notify("STOPPING=1")
+            self.due.clear()
+            signal.signal(signal.SIGALRM, self._kill)
+            signal.alarm(int(GRACE) + 5)
+            for child in (*self.children.values(), *self.old.values()):
+                self._retire(child)
+
+    def _kill(self, number: int, frame: object) -> None:
+        for child in (*self.children.values(), *self.old.values()):
+            say(f"worker {child.pid} does not end and is killed")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+
+    def _tell_watchdog(self, now: float) -> None:
+        interval = notify.watchdog()
+        if interval is not None and now - getattr(self, "_told", 0.0) > interval / 3:
+            self._told = now
+            notify.notify("WATCHDOG=1")
