@@ -47,6 +47,6 @@ def _engine(store: Store, config: str | None) -> "Engine | None":
     """The engine of a store whose records are shared; None for any other."""
     if not records.View(store).settings["shared"]:
         return None
-    from fastgrey.serve.options import engine_of
+    from fastgrey.shared.configured import engine_of
 
     return engine_of(config)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from fastgrey._core import PLACE_NAMES, Case, Records, Store
+from fastgrey._core import PLACE_NAMES, Case, Records, Store, store_secret
 from fastgrey.errors import EngineError, RequestError
 from fastgrey.records import KEY_SIZE, KINDS, TIME_MASK, Record, View
 
@@ -164,6 +164,10 @@ def opened(store: Store, engine: Engine) -> Iterator[Held]:
     with asyncio.Runner() as runner:
         runner.run(engine.open())
         try:
+            own = store_secret(store)
+            if runner.run(engine.secret(own)) != own:
+                raise EngineError(f"{engine.name} holds records under another secret than that of {store.path}, which finds "
+                                  "none of them; restore a backup of the first machine here: fastgrey restore FILE")
             yield Held(store, engine, runner)
         finally:
             runner.run(engine.close())
