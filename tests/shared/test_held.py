@@ -249,8 +249,21 @@ def test_a_change_that_is_always_too_late_gives_up(make_store, path):
             amend.make_known(held_.HeldView(held), amend.parts(*WORDS, None), False)
 
 
+def counting(told):
+    """An explanation without what was seen too long ago: the store forgets whole days of that, an engine each by itself."""
+    now, step = told["now"], told["steps"][-1]
+    if step["title"] == "pending":
+        facts = step["facts"]
+        facts["triplets"] = [seen for seen in facts["triplets"] if now - seen["first"] <= 2 * 86400]
+        if facts["pair"] and now - facts["pair"]["first"] > 4 * 3600:
+            facts["pair"] = None
+        step["text"] = step["text"].replace("seen longer ago than retry_window, which counts as new",
+                                            "never seen, or forgotten")
+    return told
+
+
 def test_the_own_table_as_an_engine(make_store, path):
-    """explain, pass and forget say through an engine what they say of the same table without one."""
+    """explain, pass and forget (what it would) say through an engine what they say of the same table without one."""
     make_store("trust_client_name=true", "allow_client_after=3", "pool_hops=2", "refresh=1h")
     chance = random.Random(8)
     now = int(time.time()) - 30 * 86400
@@ -264,15 +277,13 @@ def test_the_own_table_as_an_engine(make_store, path):
             name = chance.choice([None, "mx1.out.example.org", "mx2.out.example.org"])
             asked = (client, sender, recipient, name)
             if chance.random() < 0.1:
-                given = chance.choice([(client, "-", "-"), (client, sender, "-"), (client, sender, recipient)])
+                given = chance.choice([(client, "-", "-"), (client, "x@example.org", "-"), (client, sender, recipient)])
                 parts = amend.parts(*given, name)
-                if given[1] in ("-", "") or "@" in given[1]:
-                    if given[2] != "-" or given[1] not in ("",):
-                        plain = amend.make_known(records.View(store, now), parts, True)
-                        assert amend.make_known(held_.HeldView(held, now), parts, True) == plain
-                        amend.make_known(held_.HeldView(held, now), parts, False)
-            told = explanation.explain(store, *asked, now=now).as_dict()
-            assert explanation.explain(store, *asked, now=now, held=held).as_dict() == told
+                would = amend.make_known(records.View(store, now), parts, True)
+                assert amend.make_known(held_.HeldView(held, now), parts, True) == would
+                amend.make_known(held_.HeldView(held, now), parts, False)
+            told = counting(explanation.explain(store, *asked, now=now).as_dict())
+            assert counting(explanation.explain(store, *asked, now=now, held=held).as_dict()) == told
             verdict = store.check(client=client, sender=sender, recipient=recipient, client_name=name, now=now)
             seen.add(verdict.reason)
             assert verdict.reason == told["verdict"]["reason"]
@@ -280,6 +291,6 @@ def test_the_own_table_as_an_engine(make_store, path):
             assert sorted(amend.forget(held_.HeldView(held, now), targets, True)) == sorted(
                 amend.forget(records.View(store, now), targets, True))
             if chance.random() < 0.05:
-                amend.forget(held_.HeldView(held, now), targets, False)
+                amend.forget(records.View(store, now), targets, False)
                 assert explanation.explain(store, *asked, now=now).verdict["reason"] == "new"
     assert seen >= {"new", "early", "retry", "known-client", "known-domain", "known-triplet"}
