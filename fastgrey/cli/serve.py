@@ -1,5 +1,6 @@
 """fastgrey serve."""
 
+import os
 from dataclasses import replace
 
 import click
@@ -23,12 +24,15 @@ def serve(store: str | None, config: str | None, listen: tuple[str, ...], worker
     \b
     Example: fastgrey serve --listen unix:/var/spool/postfix/fastgrey/policy
     """
+    from fastgrey import configuration
     from fastgrey.serve.master import Master
     from fastgrey.serve.options import Options
 
-    given = {name: value for name, value in (("listen", listen or None), ("workers", workers)) if value is not None}
-
     def load() -> Options:
-        return replace(Options(), **given)
+        # Where nobody named a file, none need be there.
+        named = config or os.environ.get("FASTGREY_CONFIG") or os.path.exists(configuration.default_path())
+        options = configuration.load_serve(config) if named else Options()
+        return replace(options, listen=listen or options.listen,
+                       workers=options.workers if workers is None else workers)
 
     return Master(store_path(store), load).run()

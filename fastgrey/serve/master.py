@@ -116,9 +116,8 @@ class Master:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
-        share = -(-self.options.max_connections // self.options.processes)
-        if soft != resource.RLIM_INFINITY and soft < share + SPARE_FILES:
-            say(f"max_connections: {share} for each worker are more than {soft} open files allow; raise LimitNOFILE= or "
+        if soft != resource.RLIM_INFINITY and soft < self.options.share + SPARE_FILES:
+            say(f"max_connections: {self.options.share} for each worker are more than {soft} open files allow; raise LimitNOFILE= or "
                 "ulimit -n")
 
     # Signals

@@ -87,9 +87,8 @@ class Worker:
             signal.signal(number, signal.SIG_IGN)
         self.loop.add_signal_handler(signal.SIGTERM, self.stopping.set)
         descriptor, blocks = log.descriptor()
-        share = -(-self.options.max_connections // self.options.processes)
         self.connections = Connections(
-            store, most=share, first_recipient=self.options.first_recipient, elsewhere=bool(self.options.engine),
+            store, most=self.options.share, first_recipient=self.options.first_recipient, elsewhere=bool(self.options.engine),
             log=descriptor, log_blocks=blocks, version=version("fastgrey").encode(), **self.options.wording())
         try:
             if self.options.engine:
