@@ -40,6 +40,7 @@ class _ReaderTable(TypedDict):
 
 VERDICTS: tuple[tuple[str, str], ...]
 WAIT_BOUNDS: tuple[int, ...]
+TOOK_BOUNDS: tuple[int, ...]
 PLACE_NAMES: tuple[str, str]
 
 def lmdb_version() -> tuple[int, int, int]: ...

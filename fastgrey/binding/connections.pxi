@@ -1,6 +1,8 @@
 # The connections of a worker as an object, and the work of its scribe.
 
 cdef tuple TONGUE_NAMES = ("postfix", "hook", "plain")
+# Upper bounds of the histogram of how long decisions take, in nanoseconds; one bucket more is for what is above them.
+TOOK_BOUNDS = tuple([took_bounds[i] for i in range(TOOK_COUNT - 1)])
 cdef tuple OUTCOME_NAMES = ("accept", "defer", "reject", "skip")
 
 
@@ -191,12 +193,14 @@ cdef class Connections:
 
     def tally(self):
         """What became of requests, by how they came and how they were answered; broken ones; connections that were closed
-        because they were too slow."""
+        because they were too slow; decisions that on_error made, how long decisions took, by TOOK_BOUNDS, and in all, in
+        nanoseconds."""
         cdef Server *d = self.server
         return {
             "requests": {(tongue, outcome): d.requests[i * <int>OUTCOMES + j] for i, tongue in enumerate(TONGUE_NAMES)
                          for j, outcome in enumerate(OUTCOME_NAMES)},
-            "broken": d.broken, "timeouts": d.timeouts,
+            "broken": d.broken, "timeouts": d.timeouts, "failed": d.failed,
+            "took": [d.took[i] for i in range(TOOK_COUNT)], "took_sum": d.took_sum,
         }
 
 

@@ -7,40 +7,49 @@ one: they are words of eight bytes. A process that takes the place of another co
 import mmap
 import os
 import time
-from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-# How requests come, and what becomes of them.
+from fastgrey._core import TOOK_BOUNDS
+
+# How requests come, and what becomes of them: Postfix's protocol, a hook's exchange, the plain line, IndiMail's datagram.
 KINDS = ("postfix", "hook", "plain", "indimail")
 RESULTS = ("accept", "defer", "reject", "skip")
 # Who had the records of a decision; error: nobody, and on_error decided.
 SOURCES = ("engine", "local", "error")
-# Upper bounds of the histogram of how long decisions take, in seconds; one bucket more is for what is above them.
-BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+NANOSECONDS = 1_000_000_000
+# Upper bounds of the histogram of how long decisions take, in seconds.
+BOUNDS = tuple(bound / NANOSECONDS for bound in TOOK_BOUNDS)
 
 # Cells of a row. Those before CONNECTIONS are of the process, and begin anew with the next one.
-PID, BEAT, OPEN, BACKLOG, QUEUE, CONNECTIONS, REFUSED, BROKEN, TIMEOUTS, ENGINE_ERRORS, RESTARTS, SECONDS = range(12)
+PID, BEAT, OPEN, BACKLOG, QUEUE, CONNECTIONS, FULL, BROKEN, TIMEOUTS, ENGINE_ERRORS, RESTARTS, TOOK = range(12)
 _NEXT = 12
 REQUESTS = {pair: _NEXT + i for i, pair in enumerate((kind, result) for kind in KINDS for result in RESULTS)}
 DECISIONS = {source: _NEXT + len(REQUESTS) + i for i, source in enumerate(SOURCES)}
 BUCKETS = _NEXT + len(REQUESTS) + len(DECISIONS)
+CELLS = BUCKETS + len(BOUNDS) + 1
+# Of the master: workers that shall run, and rows that were ever used.
+WANTED, USED = CELLS, CELLS + 1
 # A row fills whole lines of the processor's cache, of eight words.
-ROW = -(-(BUCKETS + len(BOUNDS) + 1) // 8) * 8
+ROW = -(-(USED + 1) // 8) * 8
 WORD = 8
-NANOSECONDS = 1_000_000_000
+# Workers that run, and as many that a reload replaces.
+ROWS = 2 * 256
 
 
 class Row:
-    """The cells of one process. SECONDS is in nanoseconds, BEAT in those of the clock that never steps."""
+    """The cells of one process. TOOK is in nanoseconds, BEAT in those of the clock that never steps."""
 
-    __slots__ = ("cells",)
+    __slots__ = ("base", "cells")
 
     def __init__(self, cells: memoryview):
         self.cells = cells
+        self.base: Sequence[int] = ()
 
     def begin(self) -> None:
         """This process has the row from now on."""
         self.end()
+        self.base = self.cells.tolist()
         self.cells[PID] = os.getpid()
         self.beat()
 
@@ -61,46 +70,59 @@ class Row:
         """Say how many there are."""
         self.cells[cell] = number
 
-    def decided(self, source: str, seconds: float) -> None:
-        """A decision on the records of one of SOURCES, and how long it took."""
-        self.cells[DECISIONS[source]] += 1
-        self.cells[SECONDS] += max(0, int(seconds * NANOSECONDS))
-        self.cells[BUCKETS + bisect_left(BOUNDS, seconds)] += 1
+    def reach(self, cell: int, number: int) -> None:
+        """Say how many this process counted."""
+        self.cells[cell] = self.base[cell] + number
 
-    def silence(self) -> float | None:
-        """Seconds since the process last got round to what it has to do; None where there is no process."""
-        if not self.cells[PID]:
-            return None
+    def tallied(self, tally: Mapping[str, Any], alone: int | None) -> None:
+        """What Connections.tally gave. alone: decisions without the engine, None where there is none."""
+        for pair, number in tally["requests"].items():
+            self.reach(REQUESTS[pair], number)
+        for cell, number in ((BROKEN, tally["broken"]), (TIMEOUTS, tally["timeouts"]), (TOOK, tally["took_sum"]),
+                             *enumerate(tally["took"], BUCKETS)):
+            self.reach(cell, number)
+        made, failed = sum(tally["took"]), tally["failed"]
+        local = made - failed if alone is None else min(alone, made - failed)
+        for source, number in (("error", failed), ("local", local), ("engine", made - failed - local)):
+            self.reach(DECISIONS[source], number)
+
+    def silence(self) -> float:
+        """Seconds since the process last got round to what it has to do."""
         return max(0, time.monotonic_ns() - int(self.cells[BEAT])) / NANOSECONDS
 
 
 class Board:
     """The page: the row of the master, and one for each worker. Made by the master before it forks."""
 
-    def __init__(self, workers: int):
-        words = memoryview(mmap.mmap(-1, (workers + 1) * ROW * WORD)).cast("Q")
-        rows = [Row(words[start:start + ROW]) for start in range(0, len(words), ROW)]
-        self.master = rows[0]
-        self.workers = rows[1:]
+    def __init__(self) -> None:
+        words = memoryview(mmap.mmap(-1, (ROWS + 1) * ROW * WORD)).cast("Q")
+        self.master, *self.workers = (Row(words[start:start + ROW]) for start in range(0, len(words), ROW))
+
+    def claim(self) -> Row:
+        """A row that nobody has, for a worker that the master is about to fork."""
+        place, row = next((place, row) for place, row in enumerate(self.workers, 1) if not row.cells[PID])
+        row.begin()
+        self.master.set(USED, max(place, int(self.master.cells[USED])))
+        return row
 
     def total(self, cell: int) -> int:
         """The sum of a cell over all rows."""
-        return sum(int(row.cells[cell]) for row in self._rows())
+        return int(self.master.cells[cell]) + sum(int(row.cells[cell]) for row in self._used())
 
     def running(self) -> int:
         """Workers that are there."""
-        return sum(row.cells[PID] != 0 for row in self.workers)
+        return sum(row.cells[PID] != 0 for row in self._used())
 
     def silent(self, patience: float) -> str | None:
-        """In a few words which process is not there, or did not get round to anything for so many seconds."""
-        for name, row in zip(["the master", *(f"worker {i}" for i in range(1, len(self.workers) + 1))], self._rows(),
-                             strict=True):
-            silence = row.silence()
-            if silence is None:
-                return f"{name} does not run"
-            if silence > patience:
-                return f"{name} did nothing for {silence:.0f} seconds"
+        """In a few words what does not run, or did not get round to anything for so many seconds; None where all do."""
+        running, wanted = self.running(), int(self.master.cells[WANTED])
+        if running < wanted:
+            return f"{running} of {wanted} workers run"
+        for row in (self.master, *self._used()):
+            if row.cells[PID] and row.silence() > patience:
+                name = "the master" if row is self.master else f"worker {row.cells[PID]}"
+                return f"{name} did nothing for {row.silence():.0f} seconds"
         return None
 
-    def _rows(self) -> Iterable[Row]:
-        return [self.master, *self.workers]
+    def _used(self) -> list[Row]:
+        return self.workers[:int(self.master.cells[USED])]

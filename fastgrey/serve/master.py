@@ -17,8 +17,10 @@ from fastgrey.errors import FastgreyError
 
 from . import activation, addresses, notify
 from .addresses import Address
+from .board import RESTARTS, WANTED, Board, Row
 from .log import say
 from .options import SOCKET, Options
+from .watcher import Watcher
 from .worker import GRACE, Worker
 
 # A worker that says nothing for so long is stuck (a lock that a stopped process holds, a disk) and is replaced.
@@ -37,6 +39,7 @@ class Child:
     pid: int
     number: int
     heart: int
+    row: Row
     begun: float
     beat: float
     ready: bool = False
@@ -60,6 +63,8 @@ class Master:
         self.before: Options | None = None
         self.failures: dict[int, int] = {}
         self.due: dict[int, float] = {}
+        self.board = Board()
+        self.watcher = Watcher(path, self.board)
         self.running = False
         self.stopping = False
         self.status = 0
@@ -72,11 +77,14 @@ class Master:
                 self.listeners[given.fileno()] = given
             self._bind(self.options)
             self._catch_signals()
+            self.board.master.begin()
+            self.watcher.begin(self.options)
             self._begin_workers()
             while self.children or self.old or self.due:
                 self._wait()
                 self._look()
         finally:
+            self.watcher.end()
             for name in list(self.listeners):
                 self._unbind(name)
         return self.status
@@ -91,6 +99,7 @@ class Master:
         return found + [(addresses.parse(text), 0o666) for text in options.listen]
 
     def _bind(self, options: Options) -> None:
+        self.watcher.bind(options)
         for address, mode in self._wanted(options):
             if address not in self.listeners:
                 self.listeners[address] = addresses.bind(address, mode)
@@ -152,6 +161,7 @@ class Master:
     # Workers
 
     def _begin_workers(self) -> None:
+        self.board.master.set(WANTED, self.options.processes)
         for number in range(self.options.processes):
             self._begin(number)
 
@@ -160,6 +170,7 @@ class Master:
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
         # What comes before the worker knows what to do with it ends it, and is not lost on the handler of the master.
+        row = self.board.claim()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         pid = os.fork()
         if pid == 0:
@@ -167,14 +178,14 @@ class Master:
                 signal.signal(stop, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             os.close(reader)
-            os._exit(self._work(number, writer))
+            os._exit(self._work(number, writer, row))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         os.close(writer)
         now = time.monotonic()
-        child = self.children[pid] = Child(pid, number, reader, now, now)
+        child = self.children[pid] = Child(pid, number, reader, row, now, now)
         self.selector.register(reader, selectors.EVENT_READ, child)
 
-    def _work(self, number: int, heart: int) -> int:
+    def _work(self, number: int, heart: int, row: Row) -> int:
         """The life of a worker, in its own process; its exit status."""
         try:
             signal.set_wakeup_fd(-1)
@@ -186,7 +197,7 @@ class Master:
             self.wakeup.close()
             self.wakeup_end.close()
             streams = [one for one in self.listeners.values() if one.type == socket.SOCK_STREAM]
-            Worker(self.path, self.options, streams, number, heart).run()
+            Worker(self.path, self.options, streams, number, heart, row).run()
             return 0
         except FastgreyError as error:
             say(str(error))
@@ -241,12 +252,17 @@ class Master:
         for number in [number for number, due in self.due.items() if due <= now]:
             del self.due[number]
             self._begin(number)
+        self.board.master.beat()
+        self.watcher.look(self.options)
         self._tell_watchdog(now)
 
     def _ended(self, pid: int, status: int) -> None:
         child = self.old.pop(pid, None) or self.children.pop(pid, None)
         if child is None:
+            if self.watcher.ended(pid):
+                say("what answers /metrics ended; another one begins")
             return
+        child.row.end()
         with contextlib.suppress(KeyError):
             self.selector.unregister(child.heart)
         os.close(child.heart)
@@ -260,6 +276,7 @@ class Master:
             self._take_back()
         else:
             say(f"worker {pid} ended {how}; another one begins")
+            self.board.master.add(RESTARTS)
             settled = time.monotonic() - child.begun > SETTLED
             failures = self.failures[child.number] = 0 if settled else self.failures.get(child.number, 0) + 1
             self.due[child.number] = time.monotonic() + min(RESTART_MOST, RESTART * 2 ** failures)
@@ -284,6 +301,7 @@ class Master:
             notify.notify("READY=1")
             return
         self.before, self.options = self.options, options
+        self.watcher.begin(options)
         self.due.clear()
         self.failures.clear()
         self.old |= self.children

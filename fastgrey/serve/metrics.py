@@ -44,10 +44,10 @@ class ServeCollector(Collector):
         for name, kind, meaning, cell in (
             ("connections_open", "gauge", "Connections that are open.", cells.OPEN),
             ("backlog", "gauge", "Records to be written to the engine, which was away.", cells.BACKLOG),
-            ("scribe_queue", "gauge", "Writes that wait to be put together.", cells.QUEUE),
+            ("scribe_queue", "gauge", "Decisions that wait for the disk or the engine.", cells.QUEUE),
             ("connections_total", "counter", "Connections that were accepted.", cells.CONNECTIONS),
-            ("connections_refused_total", "counter", "Connections closed at once, there being max_connections.",
-             cells.REFUSED),
+            ("connections_not_taken_total", "counter", "Times that the system had no descriptor for a connection.",
+             cells.FULL),
             ("broken_requests_total", "counter", "Requests that could not be read.", cells.BROKEN),
             ("timeouts_total", "counter", "Connections closed for want of a whole request.", cells.TIMEOUTS),
             ("engine_errors_total", "counter", "Exchanges with the engine that failed.", cells.ENGINE_ERRORS),
@@ -67,7 +67,7 @@ class ServeCollector(Collector):
         for number, bound in enumerate([*map(str, cells.BOUNDS), "+Inf"]):
             below += self.board.total(cells.BUCKETS + number)
             yield "_bucket", {"le": bound}, below
-        yield "_sum", {}, self.board.total(cells.SECONDS) / cells.NANOSECONDS
+        yield "_sum", {}, self.board.total(cells.TOOK) / cells.NANOSECONDS
         yield "_count", {}, below
 
 

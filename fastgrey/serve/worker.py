@@ -20,7 +20,8 @@ from fastgrey import directory
 from fastgrey._core import Case, Connections, Store
 from fastgrey.shared.greylist import Greylist
 
-from . import log, scribe
+from . import board, log, scribe
+from .board import Row
 from .options import Options
 
 # Seconds for which half a request may stay half, or a reply unread.
@@ -52,12 +53,14 @@ class Worker:
     """One worker. number: from 0, among those that run at the same time. heart: a pipe to the master, which gets a byte
     when the worker is ready and then one a second."""
 
-    def __init__(self, path: str, options: Options, listeners: list[socket.socket], number: int, heart: int):
+    def __init__(self, path: str, options: Options, listeners: list[socket.socket], number: int, heart: int,
+                 row: Row):
         self.path = path
         self.options = options
         self.listeners = listeners
         self.number = number
         self.heart = heart
+        self.row = row
         self.stopping = asyncio.Event()
         self.accepting = False
         self.scribe: subprocess.Popen[bytes] | None = None
@@ -67,6 +70,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until SIGTERM, or until the master is gone."""
+        self.row.begin()
         with directory.open_store(self.path) as store:
             with asyncio.Runner(loop_factory=self._loop) as runner:
                 runner.run(self._serve(store))
@@ -101,6 +105,7 @@ class Worker:
             await self.stopping.wait()
             await self._finish()
         finally:
+            self._count()
             self._end_scribe()
             if self.greylist is not None:
                 await self.greylist.engine.close()
@@ -154,9 +159,11 @@ class Worker:
         try:
             connection, _ = listener.accept()
             self.connections.add(connection.detach())
+            self.row.add(board.CONNECTIONS)
         except (BlockingIOError, ConnectionAbortedError):
             pass
         except OSError as error:
+            self.row.add(board.FULL)
             self._say(f"cannot take a connection: {error.strerror}; raise the limit of open files, or lower "
                       "max_connections")
             self._accept_no_more()
@@ -169,6 +176,7 @@ class Worker:
         self.connections.expire(self.options.idle, min(HALF, self.options.idle), PATIENCE)
         self.connections.flush()
         self._accept_again()
+        self._count()
         if now >= getattr(self, "_beat", 0):
             self._beat = now + 1
             try:
@@ -179,6 +187,15 @@ class Worker:
             except OSError:
                 self.stopping.set()
         self.loop.call_later(PAUSE, self._tick)
+
+    def _count(self) -> None:
+        """Put on the board what came so far."""
+        self.row.beat()
+        self.row.set(board.OPEN, self.connections.count)
+        self.row.set(board.QUEUE, self.connections.waiting)
+        self.row.tallied(self.connections.tally(), None if self.greylist is None else self.greylist.alone)
+        if self.greylist is not None:
+            self.row.reach(board.ENGINE_ERRORS, self.greylist.breaker.failures)
 
     async def _finish(self) -> None:
         """Answer what has come, take nothing more."""
