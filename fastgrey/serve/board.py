@@ -22,8 +22,8 @@ NANOSECONDS = 1_000_000_000
 BOUNDS = tuple(bound / NANOSECONDS for bound in TOOK_BOUNDS)
 
 # Cells of a row. Those before CONNECTIONS are of the process, and begin anew with the next one.
-PID, BEAT, OPEN, BACKLOG, QUEUE, CONNECTIONS, FULL, BROKEN, TIMEOUTS, ENGINE_ERRORS, RESTARTS, TOOK = range(12)
-_NEXT = 12
+PID, BEAT, OPEN, QUEUE, CONNECTIONS, FULL, BROKEN, TIMEOUTS, ENGINE_ERRORS, RESTARTS, TOOK = range(11)
+_NEXT = 11
 REQUESTS = {pair: _NEXT + i for i, pair in enumerate((kind, result) for kind in KINDS for result in RESULTS)}
 DECISIONS = {source: _NEXT + len(REQUESTS) + i for i, source in enumerate(SOURCES)}
 BUCKETS = _NEXT + len(REQUESTS) + len(DECISIONS)

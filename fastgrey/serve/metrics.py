@@ -40,10 +40,12 @@ class ServeCollector(Collector):
     def _counted(self) -> Iterator[tuple[str, str, str, list[Sample]]]:
         total = self.board.total
         yield "workers", "gauge", "Workers that run.", [("", {}, self.board.running())]
+        if self.watch.backlog is not None:
+            yield ("backlog", "gauge", "Records earned while the engine was away, to be written to it.",
+                   [("", {}, self.watch.backlog)])
         yield "ready", "gauge", "1 while /ready says so.", [("", {}, int(self.watch.ready()[0]))]
         for name, kind, meaning, cell in (
             ("connections_open", "gauge", "Connections that are open.", cells.OPEN),
-            ("backlog", "gauge", "Records to be written to the engine, which was away.", cells.BACKLOG),
             ("scribe_queue", "gauge", "Decisions that wait for the disk or the engine.", cells.QUEUE),
             ("connections_total", "counter", "Connections that were accepted.", cells.CONNECTIONS),
             ("connections_not_taken_total", "counter", "Times that the system had no descriptor for a connection.",

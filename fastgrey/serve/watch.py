@@ -4,6 +4,7 @@ A store whose locks a stopped process holds would otherwise hold up everybody wh
 """
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 from fastgrey import directory, statistics
 from fastgrey.errors import FastgreyError
 from fastgrey.shared.engine import Engine
+from fastgrey.shared.journal import Journal
 
 # Seconds from one look to the next; how old the last one may be.
 INTERVAL = 1.0
@@ -38,6 +40,8 @@ class Watch:
         self._facts: dict[str, Any] | None = None
         self._facts_at = 0.0
         self._facts_due = 0.0
+        # Records that the engine lacks, by the journal of this machine; None where there is none.
+        self.backlog: int | None = None
 
     def start(self) -> None:
         """Look from now on, for as long as this process runs."""
@@ -109,7 +113,21 @@ class Watch:
         try:
             self._facts = statistics.collect(self.path)
             self._facts_at = time.monotonic()
+            self.backlog = self._owed()
         except (FastgreyError, OSError) as error:
             self._store_fault = str(error)
+        except sqlite3.Error:
+            # Whoever writes it says what is wrong with it.
+            self.backlog = None
         took = time.monotonic() - began
         self._facts_due = began + max(FACTS_INTERVAL, took / FACTS_SHARE)
+
+    def _owed(self) -> int | None:
+        journal = Journal(self.path)
+        if self._make_engine is None or not journal.path.is_dir():
+            return None
+        journal.open()
+        try:
+            return journal.numbers()[0]
+        finally:
+            journal.close()

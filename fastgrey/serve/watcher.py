@@ -41,8 +41,8 @@ class Watcher:
             try:
                 listener = web.listen(host.removeprefix("[").removesuffix("]"), int(port))
             except OSError as error:
-                raise ServeError(f"cannot answer /metrics on {options.metrics}: {error.strerror or error}; name another "
-                                 "address as metrics in [serve], or none") from None
+                raise ServeError(f"cannot answer /metrics on {options.metrics}: {os.strerror(error.errno) if error.errno else error}; "
+                                 "name another address as metrics in [serve], or none") from None
         if self._listener is not None:
             self._listener.close()
         self._listener, self._place = listener, options.metrics
