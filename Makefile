@@ -85,12 +85,12 @@ $(VENV)/bin/pip: | packages
 
 $(VENV)/built: $(SOURCES) | packages $(VENV)/bin/pip
 	$(PIP) 'setuptools>=77,<90' 'Cython>=3.1,<4' wheel
-	$(PIP) --no-build-isolation --editable .
+	$(PIP) --no-build-isolation --editable '.[server]'
 	@$(VENV)/bin/qmail-checkenv --version
 	@touch $@
 
 $(VENV)/test-tools: pyproject.toml | $(VENV)/built
-	$(PIP) --no-build-isolation --editable '.[test,bench]'
+	$(PIP) --no-build-isolation --editable '.[server,test,bench]'
 	@touch $@
 
 $(VENV)/bench-tools: pyproject.toml | $(VENV)/built

@@ -139,12 +139,14 @@ cdef class Connections:
             raise ValueError("no ticket of these connections")
         p = &self.server.peers[place]
         if p.fd >= 0 and p.number == <uint32_t>(ticket >> 32) and p.waiting:
-            server_times(self.server)
-            peer_decided(self.server, place, &case.result)
+            with self.store.lock:
+                server_times(self.server)
+                peer_decided(self.server, place, &case.result)
 
     def begin_scribe(self, int descriptor):
         """Let the process at the other end of this socket decide what ends in a flush. What waits is asked again."""
-        scribe_begin(self.server, descriptor)
+        with self.store.lock:
+            scribe_begin(self.server, descriptor)
 
     def scribe_gone(self):
         """Whether the scribe went away since the last call."""
@@ -156,12 +158,17 @@ cdef class Connections:
         """Close connections of which nothing came for idle seconds, or half a request, or which do not read; answer what
         has waited for longer than patience as on_error says."""
         self.store._usable()
-        server_expire(self.server, <int64_t>(idle * 1000), <int64_t>(half * 1000), <int64_t>(patience * 1000))
+        with self.store.lock:
+            server_expire(self.server, <int64_t>(idle * 1000), <int64_t>(half * 1000), <int64_t>(patience * 1000))
 
-    def drain(self):
-        """Close what is idle now and everything else once it is answered."""
+    def drain(self, bint idle):
+        """Close every connection once it is answered; with idle, those now of which nothing has come."""
         self.store._usable()
-        server_drain(self.server)
+        self.server.draining = True
+        if not idle:
+            return
+        with self.store.lock:
+            server_drain(self.server)
 
     def say(self, bytes line):
         """Put a line of the server's own into its log."""

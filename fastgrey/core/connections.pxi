@@ -553,7 +553,7 @@ cdef void server_expire(Server *d, int64_t idle, int64_t half, int64_t patience)
 
 
 cdef void server_drain(Server *d) noexcept nogil:
-    """No connection is kept any more: the idle ones go now, the others with their next reply."""
+    """No connection is kept any more: the idle ones go now, the others once they are answered."""
     cdef Peer *p
     cdef uint32_t place
     d.draining = True

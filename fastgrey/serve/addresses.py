@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from fastgrey.errors import ServeError
 
-BACKLOG = 1024
+# As many as the system lets wait (net.core.somaxconn).
+BACKLOG = 1 << 16
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ SILENCE = 30.0
 RESTART, RESTART_MOST, SETTLED = 0.2, 30.0, 60.0
 # Of open files, beside connections: LMDB, pipes, listeners.
 SPARE_FILES = 64
-STOPS = (signal.SIGTERM, signal.SIGINT)
+# The number of the process that keeps an engine (keeping.py).
+KEEPER = -1
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 @dataclass
@@ -164,6 +166,8 @@ class Master:
         self.board.master.set(WANTED, self.options.processes)
         for number in range(self.options.processes):
             self._begin(number)
+        if self.options.engine:
+            self._begin(KEEPER)
 
     def _begin(self, number: int) -> None:
         reader, writer = os.pipe()
@@ -196,6 +200,11 @@ class Master:
             self.selector.close()
             self.wakeup.close()
             self.wakeup_end.close()
+            if number == KEEPER:
+                from .keeping import keep
+
+                keep(self.path, self.options, heart)
+                return 0
             streams = [one for one in self.listeners.values() if one.type == socket.SOCK_STREAM]
             Worker(self.path, self.options, streams, number, heart, row).run()
             return 0
@@ -226,12 +235,12 @@ class Master:
         if not self.running:
             self.running = True
             places = ", ".join(str(name) for name in self.listeners if isinstance(name, Address))
-            say(f"serving {self.path} with {len(self.children)} workers; listening on {places}")
+            say(f"serving {self.path} with {self.options.processes} workers; listening on {places}")
         self.before = None
         self._unbind_unwanted(self.options)
         for child in self.old.values():
-            self._retire(child)
-        notify.notify("READY=1", f"STATUS={len(self.children)} workers")
+            self._retire(child, signal.SIGUSR1)
+        notify.notify("READY=1", f"STATUS={self.options.processes} workers")
 
     def _look(self) -> None:
         """See who ended, who is stuck, who is due."""
@@ -281,10 +290,10 @@ class Master:
             failures = self.failures[child.number] = 0 if settled else self.failures.get(child.number, 0) + 1
             self.due[child.number] = time.monotonic() + min(RESTART_MOST, RESTART * 2 ** failures)
 
-    def _retire(self, child: Child) -> None:
+    def _retire(self, child: Child, number: int = signal.SIGTERM) -> None:
         child.retired = True
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGTERM)
+            os.kill(child.pid, number)
 
     # Reload and stop
 

@@ -117,7 +117,7 @@ OPTIONS = (
     _text("engine", "", "what holds the records that machines share; empty: the store itself",
           "RFC 6647 section 5(4)", "valkey://…, valkey+cluster://…, valkey+sentinel://…, postgresql://…, or empty",
           _is_engine),
-    _text("name", "mail", "name space in the engine, so that several stores may share it", OWN,
+    _text("name", "fastgrey", "name space in the engine, so that several stores may share it", OWN,
           "1 to 32 letters, digits, - and _", lambda text: re.fullmatch("[A-Za-z0-9_-]{1,32}", text) is not None),
     _text("password_file", "", "file with the password for the engine", OWN, "a path, or empty", _is_path),
     _of_setting(Setting("fallback", "choice", "local", "what decides while the engine is away: this machine's own records, "

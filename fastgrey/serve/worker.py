@@ -12,17 +12,20 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastgrey import directory
 from fastgrey._core import Case, Connections, Store
-from fastgrey.shared.greylist import Greylist
+from fastgrey.errors import FastgreyError
 
 from . import board, log, scribe
 from .board import Row
 from .options import Options
+
+if TYPE_CHECKING:
+    from fastgrey.shared.greylist import Greylist
 
 # Seconds for which half a request may stay half, or a reply unread.
 HALF = 30.0
@@ -30,11 +33,12 @@ HALF = 30.0
 PATIENCE = 8.0
 # What is under way when a worker ends is answered within this.
 GRACE = PATIENCE + 2
+# A worker that others replace leaves a connection so long to ask once more: its client may be about to.
+LINGER = 3.0
 # At first, and at most, between two scribes.
 RESTART, RESTART_MOST = 0.05, 5.0
 # After the system had no descriptor or memory for a connection.
 PAUSE = 0.5
-UPKEEP = 300.0
 
 
 class _Selector(selectors.EpollSelector):
@@ -62,14 +66,17 @@ class Worker:
         self.heart = heart
         self.row = row
         self.stopping = asyncio.Event()
+        # Whether it ends because of successors.
+        self.lingers = True
         self.accepting = False
         self.scribe: subprocess.Popen[bytes] | None = None
         self.restart = RESTART
         self.tasks: set[asyncio.Task[None]] = set()
-        self.greylist: Greylist | None = None
+        self.greylist: "Greylist | None" = None
+        self.fault: FastgreyError | None = None
 
     def run(self) -> None:
-        """Serve until SIGTERM, or until the master is gone."""
+        """Serve until SIGTERM, or until the master is gone; at SIGUSR1 end as well, once others have taken over."""
         self.row.begin()
         with directory.open_store(self.path) as store:
             with asyncio.Runner(loop_factory=self._loop) as runner:
@@ -89,7 +96,8 @@ class Worker:
         # What the master tells is SIGTERM; the others reach all processes of a terminal or of a service.
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        self.loop.add_signal_handler(signal.SIGTERM, self.stopping.set)
+        self.loop.add_signal_handler(signal.SIGTERM, self._stop)
+        self.loop.add_signal_handler(signal.SIGUSR1, self.stopping.set)
         descriptor, blocks = log.descriptor()
         self.connections = Connections(
             store, most=self.options.share, first_recipient=self.options.first_recipient, elsewhere=bool(self.options.engine),
@@ -99,18 +107,23 @@ class Worker:
                 await self._open_engine(store)
             else:
                 self._begin_scribe()
-            self._attend_to_connections()
-            self._accept_again()
-            self._tick()
+            if self.fault is None:
+                self._attend_to_connections()
+                self._accept_again()
+                self._tick()
             await self.stopping.wait()
             await self._finish()
+            if self.fault is not None:
+                raise self.fault
         finally:
             self._count()
             self._end_scribe()
             if self.greylist is not None:
-                await self.greylist.engine.close()
+                for task in self.tasks:
+                    task.cancel()
+                await asyncio.gather(*self.tasks, return_exceptions=True)
+                await self.greylist.close()
             self._flush()
-            self.connections.close()
 
     def _attend_to_connections(self) -> None:
         if isinstance(self.loop, asyncio.SelectorEventLoop) and hasattr(self, "selector"):
@@ -126,15 +139,16 @@ class Worker:
         if self.connections.scribe_gone():
             self._scribe_gone()
 
-    def _begin(self, work: Any) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
 
     async def _decide(self, ticket: int, request: dict[str, Any]) -> None:
         assert self.greylist is not None
         case = Case(self.greylist.store, **request)
-        await self.greylist.decide(case)
+        await self.greylist.decide(case, request)
         self.connections.answer(ticket, case)
 
     # Taking connections in
@@ -185,7 +199,7 @@ class Worker:
                 # The master is stopped; it finds out later that we are here.
                 pass
             except OSError:
-                self.stopping.set()
+                self._stop()
         self.loop.call_later(PAUSE, self._tick)
 
     def _count(self) -> None:
@@ -197,12 +211,20 @@ class Worker:
         if self.greylist is not None:
             self.row.reach(board.ENGINE_ERRORS, self.greylist.breaker.failures)
 
+    def _stop(self) -> None:
+        self.lingers = False
+        self.stopping.set()
+
     async def _finish(self) -> None:
         """Answer what has come, take nothing more."""
         self._accept_no_more()
         for listener in self.listeners:
             listener.close()
-        self.connections.drain()
+        self.connections.drain(idle=False)
+        until = time.monotonic() + LINGER
+        while self.lingers and self.connections.count and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        self.connections.drain(idle=True)
         until = time.monotonic() + GRACE
         while self.connections.count and time.monotonic() < until:
             await asyncio.sleep(0.02)
@@ -236,7 +258,21 @@ class Worker:
     # The engine
 
     async def _open_engine(self, store: Store) -> None:
-        raise NotImplementedError
+        """Open it, or go on without until it is there."""
+        from . import sharing
+
+        self.greylist = sharing.greylist(store, self.options)
+        tried = asyncio.Event()
+        opening = self._begin(sharing.opened(self.greylist, self._say, tried))
+        opening.add_done_callback(self._engine_opened)
+        waiting = self.loop.create_task(tried.wait())
+        await asyncio.wait([opening, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    def _engine_opened(self, opening: asyncio.Task[None]) -> None:
+        if not opening.cancelled() and isinstance(fault := opening.exception(), FastgreyError):
+            self.fault = fault
+            self.stopping.set()
 
     # The log
 

@@ -58,7 +58,10 @@ class Greylist:
 
         What nobody answers is a verdict with reason 'error'.
         """
-        case = Case(self.store, **request)
+        return await self.decide(Case(self.store, **request), request)
+
+    async def decide(self, case: Case, request: dict[str, Any]) -> Verdict:
+        """The same of a case that was made of that request, which keeps what the decision came to."""
         if (verdict := case.verdict) is not None:
             return verdict
         if self.breaker.asks or self.standby is None:
