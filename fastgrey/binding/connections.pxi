@@ -19,14 +19,14 @@ cdef class Connections:
 
     most: connections at once. defer_text: before and after the seconds to wait; the second part None where they are not
     told. trace: name of the trace header, empty for none. elsewhere: no request is decided here, asked() gives them.
-    log: descriptor for the log; log_blocks: whether writing to it may block.
+    log: descriptor for the log; log_blocks: whether writing to it may block; log_form: bits of LogForm.
     """
 
     cdef Store store
     cdef Server *server
 
     def __cinit__(self, Store store, *, uint32_t most, tuple defer_text, bytes reject_text, bytes trace, bytes version,
-                  bint first_recipient, bint elsewhere, int log, bint log_blocks):
+                  bint first_recipient, bint elsewhere, int log, bint log_blocks, int log_form=0):
         cdef Server *d
         cdef uint32_t place
         store._usable()
@@ -48,6 +48,7 @@ cdef class Connections:
         d.first_recipient = first_recipient
         d.log.fd = log
         d.log.blocks = log_blocks
+        d.log.form = log_form
         fill_text(d.wording.defer, SAID_TEXT, defer_text[0])
         d.wording.says_seconds = defer_text[1] is not None
         fill_text(d.wording.defer_end, SAID_TEXT, defer_text[1] or b"")

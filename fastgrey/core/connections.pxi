@@ -251,7 +251,7 @@ cdef void request_decided(Server *d, Peer *p, const Asked *a, const Request *q, 
     cdef bint trace = (a.tongue == POSTFIX and v.action == ACCEPT and (v.reason == RETRY or v.reason == POOL)
                        and d.wording.trace[0] != 0 and p.message.hash != 0 and not p.message.traced)
     if not q.dry:
-        log_line(&logged, d.store, q, v)
+        log_decision(&logged, d.store, q, v, d.log.form)
         log_add(&d.log, &logged)
     if a.tongue == POSTFIX:
         p.message.traced = p.message.traced or trace
@@ -317,10 +317,10 @@ cdef void peer_break(Server *d, uint32_t place, int broken) noexcept nogil:
     """SMTPD_POLICY_README: no reply, a line in the log, and an end of the connection."""
     cdef char line[LINE_SIZE]
     cdef Text t = text_begin(line, LINE_SIZE)
-    text_add(&t, b"fastgrey: connection closed: ")
+    text_add(&t, b"connection closed: ")
     text_add(&t, broken_text(broken))
-    text_add(&t, b" came; ask as docs/serve.md says\n")
-    log_add(&d.log, &t)
+    text_add(&t, b" came; ask as docs/serve.md says")
+    log_said(&d.log, b"broken", &t)
     d.broken += 1
     peer_close(d, place)
 

@@ -91,6 +91,9 @@ class Master:
                 self._unbind(name)
         return self.status
 
+    def _say(self, text: str, level: str = "warning") -> None:
+        say(text, level, self.options.log)
+
     # Listeners
 
     def _wanted(self, options: Options) -> list[tuple[Address, int]]:
@@ -128,8 +131,8 @@ class Master:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
         if soft != resource.RLIM_INFINITY and soft < self.options.share + SPARE_FILES:
-            say(f"max_connections: {self.options.share} for each worker are more than {soft} open files allow; raise LimitNOFILE= or "
-                "ulimit -n")
+            self._say(f"max_connections: {self.options.share} for each worker are more than {soft} open files allow; raise "
+                      "LimitNOFILE= or ulimit -n")
 
     # Signals
 
@@ -209,7 +212,7 @@ class Master:
             Worker(self.path, self.options, streams, number, heart, row).run()
             return 0
         except FastgreyError as error:
-            say(str(error))
+            self._say(str(error))
             return 1
         except BaseException:
             traceback.print_exc()
@@ -235,7 +238,7 @@ class Master:
         if not self.running:
             self.running = True
             places = ", ".join(str(name) for name in self.listeners if isinstance(name, Address))
-            say(f"serving {self.path} with {self.options.processes} workers; listening on {places}")
+            self._say(f"serving {self.path} with {self.options.processes} workers; listening on {places}", "info")
         self.before = None
         self._unbind_unwanted(self.options)
         for child in self.old.values():
@@ -255,7 +258,7 @@ class Master:
         now = time.monotonic()
         for child in (*self.children.values(), *self.old.values()):
             if now - child.beat > SILENCE:
-                say(f"worker {child.pid} did nothing for {SILENCE:.0f} seconds and is killed; ask: fastgrey doctor")
+                self._say(f"worker {child.pid} did nothing for {SILENCE:.0f} seconds and is killed; ask: fastgrey doctor")
                 child.beat = now
                 os.kill(child.pid, signal.SIGKILL)
         for number in [number for number, due in self.due.items() if due <= now]:
@@ -269,7 +272,7 @@ class Master:
         child = self.old.pop(pid, None) or self.children.pop(pid, None)
         if child is None:
             if self.watcher.ended(pid):
-                say("what answers /metrics ended; another one begins")
+                self._say("what answers /metrics ended; another one begins")
             return
         child.row.end()
         with contextlib.suppress(KeyError):
@@ -284,7 +287,7 @@ class Master:
         elif not child.ready and self.before is not None:
             self._take_back()
         else:
-            say(f"worker {pid} ended {how}; another one begins")
+            self._say(f"worker {pid} ended {how}; another one begins")
             self.board.master.add(RESTARTS)
             settled = time.monotonic() - child.begun > SETTLED
             failures = self.failures[child.number] = 0 if settled else self.failures.get(child.number, 0) + 1
@@ -306,7 +309,7 @@ class Master:
             self._bind(options)
         except FastgreyError as error:
             self._unbind_unwanted(self.options)
-            say(f"not reloaded: {error}")
+            self._say(f"not reloaded: {error}")
             notify.notify("READY=1")
             return
         self.before, self.options = self.options, options
@@ -320,7 +323,7 @@ class Master:
     def _take_back(self) -> None:
         """The new workers cannot run; the old ones go on."""
         assert self.before is not None
-        say("not reloaded: the new workers did not get ready; the old ones go on")
+        self._say("not reloaded: the new workers did not get ready; the old ones go on")
         self.options, self.before = self.before, None
         new = self.children
         self.children = {pid: child for pid, child in self.old.items() if not child.retired}
@@ -342,7 +345,7 @@ class Master:
 
     def _kill(self, number: int, frame: object) -> None:
         for child in (*self.children.values(), *self.old.values()):
-            say(f"worker {child.pid} does not end and is killed")
+            self._say(f"worker {child.pid} does not end and is killed")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
 

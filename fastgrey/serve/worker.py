@@ -20,7 +20,7 @@ from fastgrey import directory
 from fastgrey._core import Case, Connections, Store
 from fastgrey.errors import FastgreyError
 
-from . import board, log, scribe
+from . import board, log, log_lines, scribe
 from .board import Row
 from .options import Options
 
@@ -101,7 +101,8 @@ class Worker:
         descriptor, blocks = log.descriptor()
         self.connections = Connections(
             store, most=self.options.share, first_recipient=self.options.first_recipient, elsewhere=bool(self.options.engine),
-            log=descriptor, log_blocks=blocks, version=version("fastgrey").encode(), **self.options.wording())
+            log=descriptor, log_blocks=blocks, log_form=log_lines.form(self.options.log),
+            version=version("fastgrey").encode(), **self.options.wording())
         try:
             if self.options.engine:
                 await self._open_engine(store)
@@ -277,7 +278,7 @@ class Worker:
     # The log
 
     def _say(self, text: str) -> None:
-        self.connections.say(f"fastgrey: {text}".encode("utf-8", "backslashreplace"))
+        self.connections.say(log_lines.event("warning", text, log_lines.form(self.options.log)))
 
     def _flush(self) -> None:
         """Write the rest of the log, unless nobody reads it."""

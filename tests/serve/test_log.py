@@ -1,92 +1,132 @@
-"""Lines of the server's log: JSON with the facts of the text line, and the priorities of systemd's journal."""
+"""The server's log: text or JSON with the same facts, and the priorities of systemd's journal."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from fastgrey import directory
-from fastgrey.serve import log
-from fastgrey.verdict import Verdict
+from fastgrey.serve import log_lines
+from serving import policy, until
 
-NEW = Verdict("defer", "new", 300, None, "0752f3077a02", None)
-
-
-def line(*arguments, **options):
-    said = log.decision(*arguments, **options)
-    assert said.endswith(b"\n")
-    assert said.count(b"\n") == 1
-    return json.loads(said)
+CLIENT = "192.0.2.1"
 
 
-def test_decision():
-    assert line(b"192.0.2.7", b"a@example.org", b"b@example.net", NEW, now=1_800_000_000.25) == {
-        "time": "2027-01-15T08:00:00.250Z", "level": "info", "event": "decision", "action": "defer", "reason": "new",
-        "client": "192.0.2.7", "sender": "a@example.org", "recipient": "b@example.net", "wait": 300,
-        "key": "0752f3077a02"}
+def decisions(server, number):
+    """The JSON lines of decisions, once there are so many; every line of the log is one object."""
+    until(lambda: len(server.said('"decision"')) >= number, "the lines")
+    lines = [json.loads(line) for line in server.log().splitlines()]
+    return [line for line in lines if line["event"] == "decision"]
 
 
-def test_same_facts_as_the_line_of_the_hook(make_store, run_hook):
-    """Under the same names."""
-    path = make_store()
-    said = run_hook().line
-    with directory.open_store(path) as store:
-        verdict = store.check(client="192.0.2.1", sender="a@example.org", recipient="b@example.net", dry_run=True)
-    facts = line(b"192.0.2.1", b"a@example.org", b"b@example.net", verdict)
-    words = dict(word.split("=") for word in said.split() if "=" in word)
-    assert set(words) == set(facts) - {"time", "level", "event", "action", "reason"}
-    assert words["key"] == facts["key"]
+def words(line):
+    """The facts of a line of text by their names."""
+    verdict, *rest = line.removeprefix("fastgrey: ").split(" client=")
+    action, reason, *wait = verdict.split()
+    facts = {"action": action, "reason": reason} | dict(word.split("=", 1) for word in wait)
+    return facts | dict(word.split("=", 1) for word in f"client={rest[0]}".split(" "))
 
 
-def test_what_is_not_there_is_left_out():
-    facts = line(b"192.0.2.7", b"", b"b@example.net", Verdict("accept", "known-client", 0, None, "00", None))
-    # The null sender is one.
-    assert facts["sender"] == ""
-    assert not {"wait", "cause", "rule", "notes"} & set(facts)
+def test_same_facts_as_text(serve, config, run_fastgrey, make_store):
+    """Of deferrals, acceptances and a rejection by a rule, under the same names."""
+    make_store()
+    config('deny_senders = ["bad@example.org"]\nopt_out = ["b@example.net"]\n')
+    assert run_fastgrey("apply").returncode == 0
+    asked = [{"sender": "bad@example.org"}, {"recipient": "c@example.net"}, {"sender": ""}, {"sender": 'a"\\b@x.org'},
+             {"sender": "é@example.org", "recipient": "c@example.net"}]
+    told = {}
+    for log in ("text", "json"):
+        server = serve(config=f'log = "{log}"')
+        for request in asked:
+            server.ask(policy(**request))
+        until(lambda server=server: len(server.said("client=" if log == "text" else '"decision"')) == len(asked), "lines")
+        told[log] = server
+        server.stop()
+    text = sorted((words(line) for line in told["text"].said("client=")), key=str)
+    found = sorted(({name: str(value) for name, value in line.items() if name not in ("time", "level", "event")}
+                    for line in decisions(told["json"], len(asked))), key=str)
+    # The second server finds waiting what the first one saw.
+    for line in [*text, *found]:
+        line["reason"] = line["reason"].replace("early", "new")
+        line.pop("wait", None)
+    assert sorted(found, key=lambda line: line["sender"]) == sorted(text, key=lambda line: line["sender"])
+    assert {line["reason"] for line in found} == {"denied", "new", "opted-out"}
 
 
-def test_a_deferral_without_wait():
-    facts = line(b"x", b"a@example.org", b"b@example.net", Verdict("defer", "error", 0, "what; do that", None, None))
-    assert (facts["wait"], facts["cause"], facts["level"]) == (0, "what; do that", "warning")
+def test_fields(serve):
+    server = serve(config='log = "json"')
+    server.ask(policy())
+    (line,) = decisions(server, 1)
+    assert list(line) == ["time", "level", "event", "action", "reason", "wait", "client", "sender", "recipient", "key"]
+    assert (line["level"], line["action"], line["wait"]) == ("info", "defer", 300)
+    assert line["time"][10] == "T" and line["time"].endswith("Z") and len(line["time"]) == 24
 
 
-def test_notes():
-    facts = line(b"192.0.2.7", b"a", b"b", NEW, ("not recorded",))
-    assert (facts["notes"], facts["level"]) == (["not recorded"], "warning")
+def test_a_decision_that_fails(serve):
+    server = serve(config='log = "json"')
+    server.ask(policy(client="nonsense"))
+    (line,) = decisions(server, 1)
+    assert (line["level"], line["reason"], "wait" in line) == ("warning", "error", False)
+    assert line["cause"].startswith("client address is not an IP address") or "address" in line["cause"]
 
 
-@pytest.mark.parametrize("byte", [b"\xff", b"\0", b"\x1b", b'"', b"\\", b"\n", "é".encode(), b"a"])
-def test_what_mail_brings_stays_one_short_line(byte):
-    address = byte * 1000
-    said = log.decision(address, address, address, NEW._replace(cause="x" * 300, rule="/etc/f:1"), ("n" * 100,))
-    facts = json.loads(said)
-    assert len(log.prefixed("error", said)) <= 4096
-    assert said.isascii() or byte == "é".encode()
-    assert facts["sender"].startswith(byte.decode("utf-8", "backslashreplace"))
-    assert facts["sender"].endswith("...")
-    # No control character as it is, whatever shows the log.
-    assert not [sign for sign in said[:-1] if sign < 32]
+@pytest.mark.parametrize("byte", ['"', "\\", "\x01", "\x7f", "é", "a"])
+def test_what_mail_brings_stays_one_whole_line(serve, byte):
+    """However long: it is cut, and is JSON still."""
+    server = serve(config='log = "json"')
+    server.ask(policy(sender=byte * 450, recipient=byte * 450, client=byte * 450))
+    (line,) = decisions(server, 1)
+    (raw,) = server.said('"decision"')
+    assert raw.isascii() and raw.isprintable()
+    assert len(raw) < 4096
+    assert line["sender"].endswith("...")
+    assert len(line["sender"]) > 100
 
 
-def test_events():
-    assert json.loads(log.event("error", "engine", "the engine is away", True, now=1_800_000_000)) == {
-        "time": "2027-01-15T08:00:00.000Z", "level": "error", "event": "engine", "message": "the engine is away"}
-    assert log.event("error", "engine", "the engine is away", False) == b"fastgrey: the engine is away\n"
+def test_events_of_the_server(serve):
+    """Master, workers and core say what befalls them as JSON too."""
+    server = serve(config='log = "json"')
+    server.client().send(b"GARBAGE\n")
+    until(lambda: server.said('"broken"'), "the line")
+    server.configure("nonsense = 1")
+    server.signal(signal.SIGHUP)
+    until(lambda: server.said("not reloaded"), "the line")
+    lines = [json.loads(line) for line in server.log().splitlines()]
+    assert [(line["level"], line["event"]) for line in lines] == [
+        ("info", "server"), ("warning", "broken"), ("warning", "server")]
+    assert lines[0]["message"].startswith("serving ")
+    assert "connection closed: " in lines[1]["message"]
 
 
-def test_priorities():
-    assert log.prefixed("error", b"x\n") == b"<3>x\n"
-    assert log.prefixed("warning", b"x\n") == b"<4>x\n"
-    assert log.prefixed("info", b"x\n") == b"<6>x\n"
-    assert log.level_of(NEW) == "info"
+def test_into_the_journal(make_store, path, tmp_path):
+    """A line has its priority before it where standard error is the stream that JOURNAL_STREAM names."""
+    make_store()
+    log = tmp_path / "journal"
+    (tmp_path / "serve.toml").write_text("[serve]\nworkers = 1\n")
+    with open(log, "wb") as stream:
+        status = os.fstat(stream.fileno())
+        process = subprocess.Popen(
+            [os.path.join(os.path.dirname(sys.executable), "fastgrey"), "serve", "--store", path, "--config",
+             tmp_path / "serve.toml"], stderr=stream, stdin=subprocess.DEVNULL,
+            env={"PATH": os.environ["PATH"], "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+    try:
+        until(lambda: b"serving" in log.read_bytes(), "it serves")
+        from serving import Client
+
+        one = Client(os.path.relpath(path / "serve.sock"))
+        one.ask(policy())
+        one.ask(policy(client="nonsense"))
+        one.close()
+        until(lambda: log.read_bytes().count(b"client=") == 2, "the lines")
+    finally:
+        process.terminate()
+        process.wait(60)
+    assert [line[:13] for line in log.read_text().splitlines()[:3]] == ["<6>fastgrey: ", "<6>fastgrey: ", "<4>fastgrey: "]
 
 
-ASK = "from fastgrey.serve import log; print(log.into_journal())"
-
-
-@pytest.mark.parametrize(("stream", "into"), [("its own", "True\n"), ("1:2", "False\n"), ("", "False\n"), (None, "False\n")])
+@pytest.mark.parametrize(("stream", "into"), [("its own", True), ("1:2", False), ("", False), (None, False)])
 def test_into_the_journal_or_not(tmp_path, stream, into):
     """As systemd.exec(5) tells: device and inode of the stream. What was redirected since is none."""
     with open(tmp_path / "stream", "w") as file:
@@ -94,8 +134,16 @@ def test_into_the_journal_or_not(tmp_path, stream, into):
         environment = {"PATH": os.environ["PATH"]}
         if stream is not None:
             environment["JOURNAL_STREAM"] = stream.replace("its own", f"{status.st_dev}:{status.st_ino}")
-        done = subprocess.run([sys.executable, "-c", ASK], stderr=file, stdout=subprocess.PIPE, text=True,
-                              env=environment, timeout=60)
-        closed = subprocess.run([sys.executable, "-c", "import os; os.close(2)\n" + ASK], stdout=subprocess.PIPE,
-                                text=True, env=environment, timeout=60)
-    assert (done.stdout, closed.stdout) == (into, "False\n")
+        done = subprocess.run([sys.executable, "-c", "from fastgrey.serve import log_lines; print(log_lines.form('text'))"],
+                              stderr=file, stdout=subprocess.PIPE, text=True, env=environment, timeout=60)
+    assert done.stdout == f"{log_lines.LOG_PRIORITY if into else 0}\n"
+
+
+@pytest.mark.parametrize("form", [0, 1, 2, 3])
+def test_own_lines_are_bounded(form):
+    for text in ("x" * 100_000, "\1" * 100_000, "\udce9" * 5000):
+        line = log_lines.event("warning", text.encode("utf-8", "backslashreplace").decode(), form)
+        assert len(line) < 4096
+        assert line.startswith(b"<4>") == bool(form & log_lines.LOG_PRIORITY)
+        if form & log_lines.LOG_JSON:
+            assert json.loads(line.removeprefix(b"<4>"))["level"] == "warning"
