@@ -107,8 +107,7 @@ def mounts(store, writable, run):
         mount(f"/var/lib/needed/{number}", path, flags=MS_BIND | MS_REC)
     if run is not None:
         mount("tmpfs", "/run", "tmpfs", data="mode=755")
-        Path("/run", run[0]).mkdir()
-        os.chown(Path("/run", run[0]), *run[1:])
+        mount("tmpfs", f"/run/{run[0]}", "tmpfs", data="mode=755,uid={1},gid={2}".format(*run))
     set_read_only("/", True)
     # Of proc, systemd leaves writable what is of processes.
     for path in (*writable, "/tmp", "/var/tmp", "/proc", *([f"/run/{run[0]}"] if run else [])):
@@ -229,7 +228,10 @@ def enter(unit, store):
     run = unit.get("RuntimeDirectory")
     mounts(store, unit["ReadWritePaths"], run and (run[0], uid, gid))
     if limit := unit.get("LimitNOFILE"):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (int(limit[0]), int(limit[0])))
+        # Where this is a container, not more than that has.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        files = int(limit[0]) if most == resource.RLIM_INFINITY else min(int(limit[0]), most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     if "PrivateUsers" in yes:
         map_users(uid, gid)
     if unit["CapabilityBoundingSet"] == [""]:
