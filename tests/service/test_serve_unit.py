@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_it_serves_in_its_sandbox(managed, path, tmp_path):
         assert "DEFER_IF_PERMIT" in client.ask(policy())
     finally:
         client.close()
-    status = dict(line.split(":\t", 1) for line in open(f"/proc/{server.pid}/status").read().splitlines() if ":\t" in line)
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{server.pid}/status").read_text().splitlines() if ":\t" in line)
     assert status["CapEff"].strip() == status["CapBnd"].strip() == "0" * 16
     assert status["Gid"].split() == [str(GROUP)] * 4
     assert status["NoNewPrivs"].strip() == "1"
