@@ -90,9 +90,10 @@ class Client:
 
 
 class Server:
-    """The real command on a store, with a unix socket and a port of its own. config: its [serve], beside these."""
+    """The real command on a store, with a unix socket and a port of its own. config: its [serve], beside these. wrapper:
+    a command that runs it."""
 
-    def __init__(self, store, folder, config="", workers=2, environment=None, **options):
+    def __init__(self, store, folder, config="", workers=2, environment=None, wrapper=(), **options):
         self.store = Path(store)
         # An address of a unix socket has room for 107 bytes, and the directory of a test is long.
         self.place = os.path.relpath(folder / "policy.sock")
@@ -108,7 +109,7 @@ class Server:
         self.environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"} | (environment or {})
         with open(self.log_file, "wb") as log:
             self.process = subprocess.Popen(
-                [FASTGREY, "serve", "--store", self.store, "--config", self.config],
+                [*wrapper, FASTGREY, "serve", "--store", self.store, "--config", self.config],
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=options.pop("stderr", log), **options)
 

@@ -1,6 +1,7 @@
 """fastgrey replay."""
 
 import json
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -77,8 +78,13 @@ def _on_engine(url: str | None, password_file: str | None, store: Store) -> "Ite
         return
     from fastgrey.shared.throwaway import checks_on
 
-    with checks_on(url, store, password_file) as checks:
-        yield checks
+    # As Ctrl-C: what was written there is removed.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        with checks_on(url, store, password_file) as checks:
+            yield checks
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _with_progress(rows: Iterator[Row], envelopes: replay_.Envelopes) -> Iterator[Row]:

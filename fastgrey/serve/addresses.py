@@ -5,12 +5,14 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fastgrey.errors import ServeError
 
 # As many as the system lets wait (net.core.somaxconn).
 BACKLOG = 1 << 16
+PATH_MAX = 107
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,29 @@ def bind(address: Address, mode: int = 0o666) -> socket.socket:
                          "another address") from None
 
 
+@contextlib.contextmanager
+def within(path: str) -> Iterator[str]:
+    """The path, or a shorter name for it: an address has room for 107 bytes (unix(7))."""
+    if len(os.fsencode(path)) <= PATH_MAX:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
+
+
 def _bind_unix(path: str, mode: int) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _clear(path)
-        mask = os.umask(0o777 & ~mode)
-        try:
-            made.bind(path)
-        finally:
-            os.umask(mask)
+        with within(path) as name:
+            _clear(name)
+            mask = os.umask(0o777 & ~mode)
+            try:
+                made.bind(name)
+            finally:
+                os.umask(mask)
         made.listen(BACKLOG)
     except BaseException:
         made.close()

@@ -350,3 +350,22 @@ class Postgresql:
                 if row is None or not row[0]:
                     break
         await self._administer(work)
+
+    async def drop(self) -> None:
+        """Remove the schema with all records and the secret."""
+        async def work(connection: Connection) -> None:
+            await connection.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+        await self._administer(work)
+
+    async def doubts(self) -> list[str]:
+        """What works and will not keep records as it should, a line each."""
+        found: list[str] = []
+        async def work(connection: Connection) -> None:
+            for setting, lost in (("fsync", "all of it"), ("synchronous_commit", "what was earned in the last second")):
+                rows = await connection.execute(f"SHOW {setting}")
+                row = await rows.fetchone()
+                if row is not None and row[0] == "off":
+                    found.append(f"the engine {self.name} may lose {lost} in a power cut ({setting} is off); "
+                                 f"ALTER SYSTEM SET {setting} = on")
+        await self._administer(work)
+        return found

@@ -20,7 +20,7 @@ from fastgrey.errors import EngineError
 from . import address
 from .engine import Slot, Write
 from .valkey_answers import code, explained
-from .valkey_link import Line, Link, LostError, SilentError
+from .valkey_link import Line, Link, LostError
 from .valkey_place import BySentinel, InCluster, Named, Place
 
 PORT, SENTINEL_PORT = 6379, 26379
@@ -103,11 +103,15 @@ class Valkey:
         return found
 
     async def fetch(self, slots: Sequence[Slot]) -> list[int]:
+        if not slots:
+            return []
         prefixes = self._prefixes
         found = await self._ask(self._line, b"MGET", *[prefixes[kind] + key for kind, key in slots], repeat=True)
         return [0 if record is None else int.from_bytes(record, "big") for record in found]
 
     async def swap(self, slots: Sequence[Slot], writes: Sequence[Write]) -> bool:
+        if not writes:
+            return True
         keys, old, new, keep = [], [], [], []
         earned = False
         for write in writes:
@@ -218,7 +222,8 @@ class Valkey:
             try:
                 return await link.ask(*words)
             except LostError as error:
-                if not repeat or isinstance(error, SilentError):
+                # After one that was silent there is no time left.
+                if not repeat:
                     raise self._error(error) from None
             except ResponseError as error:
                 if code(error) == "NOSCRIPT":

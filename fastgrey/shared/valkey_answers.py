@@ -4,6 +4,8 @@ import errno
 import os
 import re
 import socket
+import ssl
+from collections.abc import Iterator
 
 from valkey.exceptions import ResponseError
 from valkey.exceptions import TimeoutError as ClientTimeoutError
@@ -54,18 +56,30 @@ def explained(engine: str, error: BaseException, timeout: float) -> str:
     if isinstance(error, SilentError | TimeoutError | ClientTimeoutError):
         return (f"the engine {engine} does not answer within {timeout:g}s; see whether it runs, and whether it can be "
                 "reached from here")
+    for inner in _chain(error):
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return (f"the engine {engine} has a certificate that does not count: {inner.verify_message}; name who signs it "
+                    "(?ca=FILE in the URL), and the host as its certificate does")
     return f"cannot reach the engine {engine}: {_reason(error)}; see whether it runs, and whether the address is its own"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that it comes from."""
+    inner: BaseException | None = error
+    while inner is not None:
+        yield inner
+        inner = inner.__cause__ or inner.__context__
 
 
 def _reason(error: BaseException) -> str:
     """In the words of the system where it was the system: the client's own are those of Python."""
-    inner: BaseException | None = error
-    while inner is not None:
+    for inner in _chain(error):
+        if isinstance(inner, ssl.SSLError):
+            return f"no TLS with it: {_one_line(inner.reason or str(inner))}"
         if isinstance(inner, socket.gaierror):
             return str(inner.strerror)
         if isinstance(inner, OSError) and inner.errno is not None and inner.errno in errno.errorcode:
             return os.strerror(inner.errno)
-        inner = inner.__cause__ or inner.__context__
     return _one_line(str(error)) or type(error).__name__
 
 

@@ -58,8 +58,9 @@ class Link:
             future.set_exception(self.lost)
             return future
         self._asked.append((self._loop.time() + self.timeout, future))
-        self._unsent.append(self._packed(*words))
-        self._something.set()
+        if not self._unsent:
+            self._something.set()
+        self._unsent.append(self._packed(words))
         if self._timer is None:
             self._timer = self._loop.call_later(self.timeout, self._watch)
         return future
@@ -73,11 +74,13 @@ class Link:
     async def close(self) -> None:
         """Disconnect. What is still unanswered is lost."""
         self._give_up(LostError("closed"))
-        with contextlib.suppress(asyncio.CancelledError, ValkeyError, OSError):
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self.connection.disconnect(nowait=True)
+        await asyncio.wait(self._tasks)
+        # Over TLS there is a farewell, and who is silent does not answer it.
+        with contextlib.suppress(TimeoutError, ValkeyError, OSError):
+            async with asyncio.timeout(self.timeout):
+                await self.connection.disconnect()
 
-    def _packed(self, *words: bytes | int) -> bytes:
+    def _packed(self, words: tuple[bytes | int, ...]) -> bytes:
         if pack_command is not None:
             return pack_command(words)
         return b"".join(self.connection.pack_command(*words))
@@ -97,7 +100,7 @@ class Link:
         try:
             while True:
                 try:
-                    answer, refused = await self.connection.read_response(), False
+                    answer, refused = await self.connection.read_response(disconnect_on_error=False), False
                 except ResponseError as error:
                     answer, refused = error, True
                 _, future = self._asked.popleft()
@@ -195,7 +198,7 @@ class Line:
 
     async def _open(self) -> Link:
         if self.link is not None:
-            await self.link.close()
+            self.leave(self.link)
         async with asyncio.timeout(self.timeout):
             connection = await self._connect()
         self.link = Link(connection, self.timeout)

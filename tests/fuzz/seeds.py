@@ -95,6 +95,15 @@ def seeds():
                 yield "reply", bytes([hook, action, 8]) + NOW + b"\0" + b"\0".join(
                     (b"FASTGREY_DEFER_TEXT=" + text, b"FASTGREY_REJECT_TEXT=" + text, b"FASTGREY_TRACE=" + text[:3],
                      b"SMTPRCPTCOUNT=0", b"SMTPRCPTCOUNTALL=1", b""))
+    postfix = (b"request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address=192.0.2.7\nclient_name=unknown\n"
+               b"sender=a@example.org\nrecipient=b@example.net\ninstance=1.2\nsasl_username=\n\n")
+    hook = (b"request=fastgrey\nclient_address=192.0.2.7\nname_trusted=no\nsender=\nrecipient=b\nnow=12\n"
+            b"dry_run=yes\n\n")
+    for verdict in (b"\1\x0c\0", b"\2\x0e\0", b"\0\x08\0", b"\1\x0b\1"):
+        for asked in (postfix, hook, b"check\t192.0.2.7\ta\tb\tmx.example.org\r\n", b"check\t1\t2\n", b"GET /\n",
+                      b"\n\n", b"a=b\n" * 900):
+            for piece in (b"\1", b"\xff"):
+                yield "asked", verdict + piece + asked + asked
     for number in range(200):
         yield "table", damages(random.Random(number))
 

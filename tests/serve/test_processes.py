@@ -13,7 +13,8 @@ import pytest
 
 import fastgrey
 from aging import age
-from serving import Client, children, hook, policy, until
+from fastgrey.serve import addresses
+from serving import Client, Server, children, hook, policy, until
 
 
 class Asking(threading.Thread):
@@ -292,6 +293,21 @@ def _alive(pid):
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_the_path_of_a_store_may_be_longer_than_an_address(tmp_path):
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    fastgrey.create(long / "store")
+    server = Server(long / "store", tmp_path)
+    try:
+        server.begun()
+        assert (long / "store" / "serve.sock").is_socket()
+        with addresses.within(str(long / "store" / "serve.sock")) as place:
+            assert server.client(place).ask(hook()).startswith("verdict=")
+    finally:
+        server.end()
+    assert not (long / "store" / "serve.sock").exists()
 
 
 def test_two_servers_of_a_store_are_one_too_many(serve, run_fastgrey):
