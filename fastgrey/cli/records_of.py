@@ -47,6 +47,8 @@ def _engine(store: Store, config: str | None) -> "Engine | None":
     """The engine of a store whose records are shared; None for any other."""
     if not records.View(store).settings["shared"]:
         return None
-    from fastgrey.shared.configured import engine_of
+    from fastgrey import configuration
+    from fastgrey.serve import sharing
 
-    return engine_of(config)
+    options = configuration.load_serve(config)
+    return sharing.engine(options) if options.engine else None

@@ -8,7 +8,6 @@ import time
 import traceback
 
 from fastgrey.errors import ServeError
-from fastgrey.shared.configured import engine_for
 
 from .board import Board
 from .options import Options
@@ -85,7 +84,7 @@ class Watcher:
         os._exit(70)
 
     def _live(self, listener: socket.socket, options: Options, master: int) -> None:
-        from . import web
+        from . import sharing, web
         from .watch import Watch
 
         signal.set_wakeup_fd(-1)
@@ -96,5 +95,5 @@ class Watcher:
             if int(name) > 2 and int(name) != listener.fileno():
                 with contextlib.suppress(OSError):
                     os.close(int(name))
-        engine = (lambda: engine_for(options)) if options.engine else None
+        engine = (lambda: sharing.engine(options)) if options.engine else None
         web.run(listener, self.board, Watch(self.path, engine, options.fallback == "local"), master)
