@@ -6,8 +6,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
+
+from serving import until
 
 SECONDS = 60
 
@@ -28,16 +29,6 @@ RESTART = {
     RUNIT: ["sv", "term", "SCAN/NAME"],
     S6: ["s6-svc", "-t", "SCAN/NAME"],
 }
-
-
-def until(condition, what):
-    """What condition gives once that is something."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {SECONDS} seconds: {what}")
 
 
 def marked(mark):

@@ -12,12 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
 from serving import children, policy, until
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from supervisors import free_port
 
 
 class Watched:

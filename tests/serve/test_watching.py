@@ -21,19 +21,10 @@ from conftest import write_lock_held
 from fastgrey import directory
 from fastgrey.serve import board as cells, web
 from fastgrey.serve.board import Board
+from serving import until
 
 WATCHED = Path(__file__).with_name("watched.py")
 SECONDS = 60
-
-
-def until(condition, what):
-    """What condition gives once that is something."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {SECONDS} seconds: {what}")
 
 
 @pytest.fixture

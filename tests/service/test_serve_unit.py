@@ -17,17 +17,12 @@ from conftest import FASTGREY
 from fastgrey.shipped import CHECKOUT
 from machine import NOBODY, needs_root, open_the_way
 from serving import Client, children, policy, until
+from supervisors import free_port
 
 UNITS = CHECKOUT / "contrib" / "systemd"
 SERVE, SOCKET = UNITS / "fastgrey-serve.service", UNITS / "fastgrey-serve.socket"
 GROUP = 12_345
 SECONDS = 60
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
