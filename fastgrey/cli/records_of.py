@@ -1,5 +1,6 @@
 """Where the records are that a command is about: with an engine, or in the table of this machine."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -50,5 +51,8 @@ def _engine(store: Store, config: str | None) -> "Engine | None":
     from fastgrey import configuration
     from fastgrey.serve import sharing
 
+    # Where nobody named a file, none need be there, as for fastgrey serve.
+    if not (config or os.environ.get("FASTGREY_CONFIG") or os.path.exists(configuration.default_path())):
+        return None
     options = configuration.load_serve(config)
     return sharing.engine(options) if options.engine else None

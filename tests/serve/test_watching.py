@@ -227,11 +227,11 @@ def test_a_client_that_drips(watched, make_store):
     make_store()
     server = watched("30", "1")
     with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\n")
+        connection.sendall(b"GET /health HTTP/1.1\r\nX-Header: ")
 
         def hung_up():
             try:
-                connection.sendall(b"X-Header: 1\r\n")
+                connection.sendall(b"x")
                 connection.setblocking(False)
                 return connection.recv(1000) == b""
             except BlockingIOError:
