@@ -37,11 +37,11 @@ def view_of(store: Store, held: "Held | None") -> records.View:
 
 
 def say_of_what(store: Store, config: str | None) -> None:
-    """A line on standard error where the records of the store are with an engine: what follows does not tell of them."""
+    """A line on standard error where the records are with an engine: what follows does not tell of them."""
     engine = _engine(store, config)
     if engine is not None:
-        say(f"fastgrey: the records are with {engine.name}; this is the table of this machine, by which it goes while that "
-            "is away, and its own counters, rules and windows", err=True)
+        say(f"fastgrey: the records are with {engine.name}; this is the table of this machine, by which it goes while "
+            "that is away, and its own counters, rules and windows", err=True)
 
 
 def _engine(store: Store, config: str | None) -> "Engine | None":

@@ -1,5 +1,5 @@
-# The log line as JSON: the facts of the line of text under their names. What mail brought is escaped as there, so a line
-# is printable ASCII whatever comes.
+# The log line as JSON: the facts of the line of text under their names. What mail brought is escaped as there, so a
+# line is printable ASCII whatever comes.
 
 cdef enum LogForm:
     LOG_JSON = 1

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastgrey._core import TOOK_BOUNDS
 
-# How requests come, and what becomes of them: Postfix's protocol, a hook's exchange, the plain line, IndiMail's datagram.
+# How requests come: Postfix's protocol, a hook's exchange, the plain line, IndiMail's datagram. What becomes of them.
 KINDS = ("postfix", "hook", "plain", "indimail")
 RESULTS = ("accept", "defer", "reject", "skip")
 # Who had the records of a decision; error: nobody, and on_error decided.

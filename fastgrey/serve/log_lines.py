@@ -1,7 +1,7 @@
-"""The lines of what befalls the server itself, as text or as JSON; those of decisions are the core's (core/log_json.pxi).
+"""Lines of what befalls the server itself, as text or as JSON; those of decisions are the core's (core/log_json.pxi).
 
-Where a line goes into systemd's journal, it begins with its priority (sd-daemon(3)), which the journal takes off: `journalctl
--p warning` then shows what is wrong and no decisions. Into a pipe or a file nothing is put before a line.
+Where a line goes into systemd's journal, it begins with its priority (sd-daemon(3)), which the journal takes off:
+`journalctl -p warning` then shows what is wrong and no decisions. Into a pipe or a file nothing is put before a line.
 """
 
 import os

@@ -131,8 +131,8 @@ class Master:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
         if soft != resource.RLIM_INFINITY and soft < self.options.share + SPARE_FILES:
-            self._say(f"max_connections: {self.options.share} for each worker are more than {soft} open files allow; raise "
-                      "LimitNOFILE= or ulimit -n")
+            self._say(f"max_connections: {self.options.share} for each worker are more than {soft} open files allow; "
+                      "raise LimitNOFILE= or ulimit -n")
 
     # Signals
 
@@ -258,7 +258,8 @@ class Master:
         now = time.monotonic()
         for child in (*self.children.values(), *self.old.values()):
             if now - child.beat > SILENCE:
-                self._say(f"worker {child.pid} did nothing for {SILENCE:.0f} seconds and is killed; ask: fastgrey doctor")
+                self._say(f"worker {child.pid} did nothing for {SILENCE:.0f} seconds and is killed; ask: "
+                          "fastgrey doctor")
                 child.beat = now
                 os.kill(child.pid, signal.SIGKILL)
         for number in [number for number, due in self.due.items() if due <= now]:

@@ -40,7 +40,8 @@ class Watcher:
             try:
                 listener = web.listen(host.removeprefix("[").removesuffix("]"), int(port))
             except OSError as error:
-                raise ServeError(f"cannot answer /metrics on {options.metrics}: {os.strerror(error.errno) if error.errno else error}; "
+                raise ServeError(f"cannot answer /metrics on {options.metrics}: "
+                                 f"{os.strerror(error.errno) if error.errno else error}; "
                                  "name another address as metrics in [serve], or none") from None
         if self._listener is not None:
             self._listener.close()

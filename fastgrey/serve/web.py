@@ -1,5 +1,5 @@
-"""HTTP for whoever watches a server: /metrics, /health, /ready. By a process of its own, so that nobody who asks slowly,
-or all the time, or without reading the answer, has a part in how mail is answered.
+"""HTTP for whoever watches a server: /metrics, /health, /ready. By a process of its own, so that nobody who asks
+slowly, or all the time, or without reading the answer, has a part in how mail is answered.
 """
 
 import os

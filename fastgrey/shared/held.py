@@ -15,7 +15,7 @@ from .engine import Engine, Slot, Write
 
 # As often a change begins anew because mail changed a record meanwhile.
 TRIES = 32
-# A triplet that waits, or hops, in the place of those that are forgotten: first seen so long ago that it counts as absent.
+# A triplet that waits, or hops, in the place of those that are forgotten: seen so long ago that it counts as absent.
 LONG_AGO = 1
 # Seconds that a record is kept beyond its time, as in a decision.
 SLACK = 60
@@ -60,7 +60,8 @@ class Held(Records):
         records = iter(self.fetch([("triplet", key) for key in known if key is not None]))
         alive = View(self.store, now).alive
         return bytes(key is not None and bool(number := next(records))
-                     and alive(Record("known", "triplet", key, number & TIME_MASK, number >> COUNT_SHIFT)) for key in known)
+                     and alive(Record("known", "triplet", key, number & TIME_MASK, number >> COUNT_SHIFT))
+                     for key in known)
 
     def forget(self, marks: list[tuple[str, bytes]], dry_run: bool) -> list[int | None]:
         """As Records.forget, but that a record stays for as long as it was known, which says that it was forgotten:
@@ -96,15 +97,16 @@ class Held(Records):
 
     def _change(self, slots: list[Slot], change: Callable[[int, int], tuple[int, int]],
                 dry_run: bool) -> list[tuple[int, int]]:
-        """Put in the place of each record what change makes of it: number of the slot and record (0: there is none) to the
-        new record (0: leave it) and the seconds to keep it. All at once. What each was, and what change made of it."""
+        """Put in the place of each record what change makes of it: number of the slot and record (0: there is none) to
+        the new record (0: leave it) and the seconds to keep it. All at once. What each was, and what change made of it."""
         for _ in range(TRIES):
             stored = self._runner.run(self.engine.fetch(slots)) if slots else []
             changed = [change(index, record) for index, record in enumerate(stored)]
             writes = [Write(index, stored[index], new, keep) for index, (new, keep) in enumerate(changed)
                       if new not in (0, stored[index])]
             if dry_run or not writes or self._runner.run(self.engine.swap(slots, writes)):
-                return [(_there(kind, old), new) for (kind, _), old, (new, _) in zip(slots, stored, changed, strict=True)]
+                return [(_there(kind, old), new)
+                        for (kind, _), old, (new, _) in zip(slots, stored, changed, strict=True)]
         raise EngineError(f"{self.engine.name}: mail changes these records all the time; run this again")
 
     def decide(self, facts: dict[str, Any], now: int, **request: Any) -> None:
@@ -166,8 +168,8 @@ def opened(store: Store, engine: Engine) -> Iterator[Held]:
         try:
             own = store_secret(store)
             if runner.run(engine.secret(own)) != own:
-                raise EngineError(f"{engine.name} holds records under another secret than that of {store.path}, which finds "
-                                  "none of them; restore a backup of the first machine here: fastgrey restore FILE")
+                raise EngineError(f"{engine.name} holds records under another secret than that of {store.path}, which "
+                                  "finds none of them; restore a backup of the first machine here: fastgrey restore FILE")
             yield Held(store, engine, runner)
         finally:
             runner.run(engine.close())
