@@ -1,6 +1,8 @@
 # The connections of a worker as an object, and the work of its scribe.
 
 cdef tuple TONGUE_NAMES = ("postfix", "hook", "plain")
+# Upper bounds of the histogram of how long decisions take, in nanoseconds; one bucket more is for what is above them.
+TOOK_BOUNDS = tuple([took_bounds[i] for i in range(TOOK_COUNT - 1)])
 cdef tuple OUTCOME_NAMES = ("accept", "defer", "reject", "skip")
 
 
@@ -17,14 +19,14 @@ cdef class Connections:
 
     most: connections at once. defer_text: before and after the seconds to wait; the second part None where they are not
     told. trace: name of the trace header, empty for none. elsewhere: no request is decided here, asked() gives them.
-    log: descriptor for the log; log_blocks: whether writing to it may block.
+    log: descriptor for the log; log_blocks: whether writing to it may block; log_form: bits of LogForm.
     """
 
     cdef Store store
     cdef Server *server
 
     def __cinit__(self, Store store, *, uint32_t most, tuple defer_text, bytes reject_text, bytes trace, bytes version,
-                  bint first_recipient, bint elsewhere, int log, bint log_blocks):
+                  bint first_recipient, bint elsewhere, int log, bint log_blocks, int log_form=0):
         cdef Server *d
         cdef uint32_t place
         store._usable()
@@ -46,6 +48,7 @@ cdef class Connections:
         d.first_recipient = first_recipient
         d.log.fd = log
         d.log.blocks = log_blocks
+        d.log.form = log_form
         fill_text(d.wording.defer, SAID_TEXT, defer_text[0])
         d.wording.says_seconds = defer_text[1] is not None
         fill_text(d.wording.defer_end, SAID_TEXT, defer_text[1] or b"")
@@ -197,13 +200,15 @@ cdef class Connections:
         return self.server.waiting
 
     def tally(self):
-        """What became of requests, by how they came and how they were answered; broken ones; connections that were
-        closed because they were too slow."""
+        """What became of requests, by how they came and how they were answered; broken ones; connections that were closed
+        because they were too slow; decisions that on_error made, how long decisions took, by TOOK_BOUNDS, and in all, in
+        nanoseconds."""
         cdef Server *d = self.server
         return {
             "requests": {(tongue, outcome): d.requests[i * <int>OUTCOMES + j] for i, tongue in enumerate(TONGUE_NAMES)
                          for j, outcome in enumerate(OUTCOME_NAMES)},
-            "broken": d.broken, "timeouts": d.timeouts,
+            "broken": d.broken, "timeouts": d.timeouts, "failed": d.failed,
+            "took": [d.took[i] for i in range(TOOK_COUNT)], "took_sum": d.took_sum,
         }
 
 

@@ -34,6 +34,19 @@ cdef struct Message:
     int fault
 
 
+cdef enum:
+    TOOK_COUNT = 15
+
+cdef extern from *:
+    """
+    /* Nanoseconds; the last bucket of the histogram has no bound. */
+    static const int64_t fastgrey_took_bounds[] = {
+        100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 25000000, 50000000, 100000000, 250000000,
+        500000000, 1000000000, 2500000000};
+    """
+    const int64_t *took_bounds "fastgrey_took_bounds"
+
+
 cdef struct Peer:
     # -1 where the place is vacant.
     int fd
@@ -56,6 +69,8 @@ cdef struct Peer:
     # On the clock that never steps, in milliseconds: the last reply; the first byte of what is not answered.
     int64_t since
     int64_t began
+    # In nanoseconds: when it was begun to decide the request.
+    int64_t asked_at
     Message message
 
 
@@ -89,6 +104,10 @@ cdef struct Server:
     uint64_t requests[12]
     uint64_t broken
     uint64_t timeouts
+    # Decisions by how long they took, the sum of that in nanoseconds, and those that on_error made.
+    uint64_t took[TOOK_COUNT]
+    uint64_t took_sum
+    uint64_t failed
     unsigned char inbox[INBOX_SIZE]
     char outbox[OUTBOX_SIZE]
     unsigned char errand[ERRAND_MAX]
@@ -100,6 +119,22 @@ cdef void server_times(Server *d) noexcept nogil:
     d.now = <int64_t>t.tv_sec * 1000 + t.tv_nsec // 1000000
     clock_gettime(CLOCK_REALTIME, &t)
     d.clock = t.tv_sec
+
+
+cdef inline int64_t nanoseconds() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
+
+
+cdef void decision_counted(Server *d, const Peer *p, const VerdictState *v) noexcept nogil:
+    cdef int64_t took = later(nanoseconds() - p.asked_at, 0)
+    cdef int i = 0
+    while i < TOOK_COUNT - 1 and took > took_bounds[i]:
+        i += 1
+    d.took[i] += 1
+    d.took_sum += took
+    d.failed += v.reason == ERROR
 
 
 cdef int server_watch(Server *d, int fd, uint32_t place, uint32_t number, int operation,
@@ -217,13 +252,14 @@ cdef void request_decided(Server *d, Peer *p, const Asked *a, const Request *q, 
     cdef bint trace = (a.tongue == POSTFIX and v.action == ACCEPT and (v.reason == RETRY or v.reason == POOL)
                        and d.wording.trace[0] != 0 and p.message.hash != 0 and not p.message.traced)
     if not q.dry:
-        log_line(&logged, d.store, q, v)
+        log_decision(&logged, d.store, q, v, d.log.form)
         log_add(&d.log, &logged)
     if a.tongue == POSTFIX:
         p.message.traced = p.message.traced or trace
         p.message.decided = True
         p.message.action, p.message.reason, p.message.wait, p.message.fault = v.action, v.reason, v.wait, v.fault
     request_counted(d, a.tongue, v.action)
+    decision_counted(d, p, v)
     policy_reply(t, d.store, &d.wording, a.tongue, v, trace)
 
 
@@ -264,6 +300,7 @@ cdef int request_answer(Server *d, uint32_t place, const Asked *a, Text *t) noex
     broken = asked_request(a, d.clock, &q)
     if broken:
         return broken
+    p.asked_at = nanoseconds()
     if d.elsewhere:
         return 0
     q.quick = True
@@ -281,10 +318,10 @@ cdef void peer_break(Server *d, uint32_t place, int broken) noexcept nogil:
     """SMTPD_POLICY_README: no reply, a line in the log, and an end of the connection."""
     cdef char line[LINE_SIZE]
     cdef Text t = text_begin(line, LINE_SIZE)
-    text_add(&t, b"fastgrey: connection closed: ")
+    text_add(&t, b"connection closed: ")
     text_add(&t, broken_text(broken))
-    text_add(&t, b" came; ask as docs/serve.md says\n")
-    log_add(&d.log, &t)
+    text_add(&t, b" came; ask as docs/serve.md says")
+    log_said(&d.log, b"broken", &t)
     d.broken += 1
     peer_close(d, place)
 

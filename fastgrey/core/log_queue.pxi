@@ -12,6 +12,8 @@ cdef struct LogQueue:
     # Lines for which there was no room.
     uint64_t lost
     int fd
+    # Bits of LogForm.
+    int form
     # A descriptor that others share cannot be made to not block; it is asked first.
     bint blocks
 
@@ -24,6 +26,14 @@ cdef void log_add(LogQueue *l, const Text *t) noexcept nogil:
     memcpy(l.lines + l.size, t.data, t.size)
     l.size += t.size
     l.lines[l.size - 1] = c"\n"
+
+
+cdef void log_said(LogQueue *l, const char *event, const Text *said) noexcept nogil:
+    """Take a line of the server's own."""
+    cdef char line[LINE_SIZE]
+    cdef Text t = text_begin(line, LINE_SIZE)
+    log_event(&t, event, said, l.form, True)
+    log_add(l, &t)
 
 
 cdef bint log_can(LogQueue *l) noexcept nogil:
@@ -66,8 +76,7 @@ cdef void log_flush(LogQueue *l) noexcept nogil:
     memmove(l.lines, l.lines + start, l.size)
     if l.lost and l.size < LOG_SIZE // 2:
         t = text_begin(line, LINE_SIZE)
-        text_add(&t, b"fastgrey: ")
         text_number(&t, <int64_t>l.lost, 1)
-        text_add(&t, b" lines of the log were lost: whoever reads standard error is slower than they come\n")
+        text_add(&t, b" lines of the log were lost: whoever reads standard error is slower than they come")
         l.lost = 0
-        log_add(l, &t)
+        log_said(l, b"lost", &t)

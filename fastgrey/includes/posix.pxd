@@ -110,6 +110,14 @@ cdef extern from "time.h" nogil:
         long tv_nsec
     int CLOCK_REALTIME, CLOCK_MONOTONIC
     int clock_gettime(int clock, timespec *now)
+    cdef struct tm:
+        int tm_sec
+        int tm_min
+        int tm_hour
+        int tm_mday
+        int tm_mon
+        int tm_year
+    tm *gmtime_r(const time_t *when, tm *out)
     int nanosleep(const timespec *wanted, timespec *left)
 
 cdef extern from "sys/socket.h" nogil:

@@ -4,6 +4,8 @@ import os
 import stat
 import sys
 
+from . import log_lines
+
 
 def descriptor() -> tuple[int, bool]:
     """Where log lines go, and whether writing there may block.
@@ -21,6 +23,7 @@ def descriptor() -> tuple[int, bool]:
         return 2, True
 
 
-def say(text: str) -> None:
-    """A line of the server's own, from a process that may wait."""
-    print(f"fastgrey: {text}", file=sys.stderr, flush=True)
+def say(text: str, level: str = "warning", form: str = "text") -> None:
+    """A line of the server's own, from a process that may wait. form: the option log."""
+    sys.stderr.buffer.write(log_lines.event(level, text, log_lines.form(form)) + b"\n")
+    sys.stderr.flush()

@@ -17,8 +17,10 @@ from fastgrey.errors import FastgreyError
 
 from . import activation, addresses, notify
 from .addresses import Address
+from .board import RESTARTS, WANTED, Board, Row
 from .log import say
 from .options import SOCKET, Options
+from .watcher import Watcher
 from .worker import GRACE, Worker
 
 # A worker that says nothing for so long is stuck (a lock that a stopped process holds, a disk) and is replaced.
@@ -39,6 +41,7 @@ class Child:
     pid: int
     number: int
     heart: int
+    row: Row
     begun: float
     beat: float
     ready: bool = False
@@ -62,6 +65,8 @@ class Master:
         self.before: Options | None = None
         self.failures: dict[int, int] = {}
         self.due: dict[int, float] = {}
+        self.board = Board()
+        self.watcher = Watcher(path, self.board)
         self.running = False
         self.stopping = False
         self.status = 0
@@ -76,14 +81,20 @@ class Master:
                 self.listeners[given.fileno()] = given
             self._bind(self.options)
             self._catch_signals()
+            self.board.master.begin()
+            self.watcher.begin(self.options)
             self._begin_workers()
             while self.children or self.old or self.due:
                 self._wait()
                 self._look()
         finally:
+            self.watcher.end()
             for name in list(self.listeners):
                 self._unbind(name)
         return self.status
+
+    def _say(self, text: str, level: str = "warning") -> None:
+        say(text, level, self.options.log)
 
     # Listeners
 
@@ -95,6 +106,7 @@ class Master:
         return found + [(addresses.parse(text), 0o666) for text in options.listen]
 
     def _bind(self, options: Options) -> None:
+        self.watcher.bind(options)
         for address, mode in self._wanted(options):
             if address not in self.listeners:
                 self.listeners[address] = addresses.bind(address, mode)
@@ -121,8 +133,8 @@ class Master:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
         if soft != resource.RLIM_INFINITY and soft < self.options.share + SPARE_FILES:
-            say(f"max_connections: {self.options.share} for each worker are more than {soft} open files allow; raise "
-                "LimitNOFILE= or ulimit -n")
+            self._say(f"max_connections: {self.options.share} for each worker are more than {soft} open files allow; "
+                      "raise LimitNOFILE= or ulimit -n")
 
     # Signals
 
@@ -156,6 +168,7 @@ class Master:
     # Workers
 
     def _begin_workers(self) -> None:
+        self.board.master.set(WANTED, self.options.processes)
         for number in range(self.options.processes):
             self._begin(number)
         if self.options.engine:
@@ -166,6 +179,7 @@ class Master:
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
         # What comes before the worker knows what to do with it ends it, and is not lost on the handler of the master.
+        row = self.board.claim()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         pid = os.fork()
         if pid == 0:
@@ -173,14 +187,14 @@ class Master:
                 signal.signal(stop, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             os.close(reader)
-            os._exit(self._work(number, writer))
+            os._exit(self._work(number, writer, row))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         os.close(writer)
         now = time.monotonic()
-        child = self.children[pid] = Child(pid, number, reader, now, now)
+        child = self.children[pid] = Child(pid, number, reader, row, now, now)
         self.selector.register(reader, selectors.EVENT_READ, child)
 
-    def _work(self, number: int, heart: int) -> int:
+    def _work(self, number: int, heart: int, row: Row) -> int:
         """The life of a worker, in its own process; its exit status."""
         try:
             signal.set_wakeup_fd(-1)
@@ -196,10 +210,10 @@ class Master:
 
                 keep(self.path, self.options, heart)
                 return 0
-            Worker(self.path, self.options, list(self.listeners.values()), number, heart).run()
+            Worker(self.path, self.options, list(self.listeners.values()), number, heart, row).run()
             return 0
         except FastgreyError as error:
-            say(str(error))
+            self._say(str(error))
             return 1
         except BaseException:
             traceback.print_exc()
@@ -225,7 +239,7 @@ class Master:
         if not self.running:
             self.running = True
             places = ", ".join(str(name) for name in self.listeners if isinstance(name, Address))
-            say(f"serving {self.path} with {self.options.processes} workers; listening on {places}")
+            self._say(f"serving {self.path} with {self.options.processes} workers; listening on {places}", "info")
         self.before = None
         self._unbind_unwanted(self.options)
         for child in self.old.values():
@@ -245,18 +259,24 @@ class Master:
         now = time.monotonic()
         for child in (*self.children.values(), *self.old.values()):
             if now - child.beat > SILENCE:
-                say(f"worker {child.pid} did nothing for {SILENCE:.0f} seconds and is killed; ask: fastgrey doctor")
+                self._say(f"worker {child.pid} did nothing for {SILENCE:.0f} seconds and is killed; ask: "
+                          "fastgrey doctor")
                 child.beat = now
                 os.kill(child.pid, signal.SIGKILL)
         for number in [number for number, due in self.due.items() if due <= now]:
             del self.due[number]
             self._begin(number)
+        self.board.master.beat()
+        self.watcher.look(self.options)
         self._tell_watchdog(now)
 
     def _ended(self, pid: int, status: int) -> None:
         child = self.old.pop(pid, None) or self.children.pop(pid, None)
         if child is None:
+            if self.watcher.ended(pid):
+                self._say("what answers /metrics ended; another one begins")
             return
+        child.row.end()
         with contextlib.suppress(KeyError):
             self.selector.unregister(child.heart)
         os.close(child.heart)
@@ -269,7 +289,8 @@ class Master:
         elif not child.ready and self.before is not None:
             self._take_back()
         else:
-            say(f"worker {pid} ended {how}; another one begins")
+            self._say(f"worker {pid} ended {how}; another one begins")
+            self.board.master.add(RESTARTS)
             settled = time.monotonic() - child.begun > SETTLED
             failures = self.failures[child.number] = 0 if settled else self.failures.get(child.number, 0) + 1
             self.due[child.number] = time.monotonic() + min(RESTART_MOST, RESTART * 2 ** failures)
@@ -290,10 +311,11 @@ class Master:
             self._bind(options)
         except FastgreyError as error:
             self._unbind_unwanted(self.options)
-            say(f"not reloaded: {error}")
+            self._say(f"not reloaded: {error}")
             notify.notify("READY=1")
             return
         self.before, self.options = self.options, options
+        self.watcher.begin(options)
         self.due.clear()
         self.failures.clear()
         self.old |= self.children
@@ -303,7 +325,7 @@ class Master:
     def _take_back(self) -> None:
         """The new workers cannot run; the old ones go on."""
         assert self.before is not None
-        say("not reloaded: the new workers did not get ready; the old ones go on")
+        self._say("not reloaded: the new workers did not get ready; the old ones go on")
         self.options, self.before = self.before, None
         new = self.children
         self.children = {pid: child for pid, child in self.old.items() if not child.retired}
@@ -325,7 +347,7 @@ class Master:
 
     def _kill(self, number: int, frame: object) -> None:
         for child in (*self.children.values(), *self.old.values()):
-            say(f"worker {child.pid} does not end and is killed")
+            self._say(f"worker {child.pid} does not end and is killed")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
 

@@ -20,7 +20,8 @@ from fastgrey import directory
 from fastgrey._core import Case, Connections, Store
 from fastgrey.errors import FastgreyError
 
-from . import log, scribe
+from . import board, log, log_lines, scribe
+from .board import Row
 from .indimail import Datagrams
 from .options import Options
 
@@ -57,13 +58,15 @@ class Worker:
     """One worker. number: from 0, among those that run at the same time. heart: a pipe to the master, which gets a byte
     when the worker is ready and then one a second."""
 
-    def __init__(self, path: str, options: Options, listeners: list[socket.socket], number: int, heart: int):
+    def __init__(self, path: str, options: Options, listeners: list[socket.socket], number: int, heart: int,
+                 row: Row):
         self.path = path
         self.options = options
         self.listeners = [one for one in listeners if one.type == socket.SOCK_STREAM]
         self.unconnected = [one for one in listeners if one.type == socket.SOCK_DGRAM]
         self.number = number
         self.heart = heart
+        self.row = row
         self.stopping = asyncio.Event()
         # Whether it ends because of successors.
         self.lingers = True
@@ -79,6 +82,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until SIGTERM, or until the master is gone; at SIGUSR1 end as well, once others have taken over."""
+        self.row.begin()
         with directory.open_store(self.path) as store:
             with asyncio.Runner(loop_factory=self._loop) as runner:
                 runner.run(self._serve(store))
@@ -102,7 +106,8 @@ class Worker:
         descriptor, blocks = log.descriptor()
         self.connections = Connections(
             store, most=self.options.share, first_recipient=self.options.first_recipient,
-            elsewhere=bool(self.options.engine), log=descriptor, log_blocks=blocks, version=version("fastgrey").encode(), **self.options.wording())
+            elsewhere=bool(self.options.engine), log=descriptor, log_blocks=blocks, log_form=log_lines.form(self.options.log),
+            version=version("fastgrey").encode(), **self.options.wording())
         try:
             if self.options.engine:
                 await self._open_engine(store)
@@ -118,6 +123,7 @@ class Worker:
             if self.fault is not None:
                 raise self.fault
         finally:
+            self._count()
             self._end_scribe()
             if self.greylist is not None:
                 for task in self.tasks:
@@ -174,9 +180,11 @@ class Worker:
         try:
             connection, _ = listener.accept()
             self.connections.add(connection.detach())
+            self.row.add(board.CONNECTIONS)
         except (BlockingIOError, ConnectionAbortedError):
             pass
         except OSError as error:
+            self.row.add(board.FULL)
             self._say(f"cannot take a connection: {error.strerror}; raise the limit of open files, or lower "
                       "max_connections")
             self._accept_no_more()
@@ -201,6 +209,7 @@ class Worker:
         self.connections.expire(self.options.idle, min(HALF, self.options.idle), PATIENCE)
         self.connections.flush()
         self._accept_again()
+        self._count()
         if now >= self.beat:
             self.beat = now + 1
             try:
@@ -211,6 +220,15 @@ class Worker:
             except OSError:
                 self._stop()
         self.loop.call_later(PAUSE, self._tick)
+
+    def _count(self) -> None:
+        """Put on the board what came so far."""
+        self.row.beat()
+        self.row.set(board.OPEN, self.connections.count)
+        self.row.set(board.QUEUE, self.connections.waiting)
+        self.row.tallied(self.connections.tally(), None if self.greylist is None else self.greylist.alone)
+        if self.greylist is not None:
+            self.row.reach(board.ENGINE_ERRORS, self.greylist.breaker.failures)
 
     def _stop(self) -> None:
         self.lingers = False
@@ -283,7 +301,7 @@ class Worker:
     # The log
 
     def _say(self, text: str) -> None:
-        self.connections.say(f"fastgrey: {text}".encode("utf-8", "backslashreplace"))
+        self.connections.say(log_lines.event("warning", text, log_lines.form(self.options.log)))
 
     def _flush(self) -> None:
         """Write the rest of the log, unless nobody reads it."""
