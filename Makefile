@@ -14,7 +14,7 @@ RESULTS ?= build/bench.json
 VENV = .venv
 PACKAGES = gcc libc6-dev binutils pkg-config liblmdb-dev libxxhash-dev python3-dev python3-venv
 # Of tcpserver and of mail servers there are several, which exclude each other; a machine keeps the one it has.
-TEST_PACKAGES = daemontools groff man-db mandoc patch postgresql redis-sentinel redis-server runit s6 strace swaks systemd \
+TEST_PACKAGES = daemontools groff iproute2 man-db mandoc patch postgresql redis-sentinel redis-server runit s6 strace swaks systemd \
 	$(if $(shell command -v tcpserver),,ucspi-tcp-ipv6) $(if $(wildcard /usr/sbin/sendmail),,postfix)
 # What Debian's Exim needs, which is unpacked and not installed: it excludes Postfix.
 EXIM_PACKAGES = libdb5.3 libgnutls-dane0 libidn12 libidn2-0 libnsl2 libnss-wrapper libpcre2-8-0
