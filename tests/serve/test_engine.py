@@ -42,7 +42,7 @@ def test_records_are_the_engines(serve, port, path):
         assert client.ask(hook(now="1000000401")).startswith("verdict=accept known-")
         assert server.client("tcp").ask(policy(sender="x@example.com")).startswith("action=DEFER_IF_PERMIT")
         assert server.stop() == 0
-    assert [line.split()[1:3] for line in server.said("client=")][:3] == [
+    assert [line.split()[1:3] for line in server.said("sender=a@example.org")][:3] == [
         ["defer", "new"], ["defer", "early"], ["accept", "retry"]]
     assert server.said("Traceback") == []
 
