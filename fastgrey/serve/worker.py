@@ -106,8 +106,8 @@ class Worker:
         descriptor, blocks = log.descriptor()
         self.connections = Connections(
             store, most=self.options.share, first_recipient=self.options.first_recipient,
-            elsewhere=bool(self.options.engine), log=descriptor, log_blocks=blocks, log_form=log_lines.form(self.options.log),
-            version=version("fastgrey").encode(), **self.options.wording())
+            elsewhere=bool(self.options.engine), log=descriptor, log_blocks=blocks,
+            log_form=log_lines.form(self.options.log), version=version("fastgrey").encode(), **self.options.wording())
         try:
             if self.options.engine:
                 await self._open_engine(store)
@@ -141,6 +141,10 @@ class Worker:
 
     def _answer(self, seconds: float | None) -> None:
         self.connections.serve(seconds)
+        self._attend()
+
+    def _attend(self) -> None:
+        """Do what the core cannot: to be called after whatever may have made it go on with a connection."""
         for ticket, request in self.connections.asked():
             self._begin(self._decide(ticket, request))
         if self.connections.scribe_gone():
@@ -157,6 +161,7 @@ class Worker:
         case = Case(self.greylist.store, **request)
         await self.greylist.decide(case, request)
         self.connections.answer(ticket, case)
+        self._attend()
 
     # Taking connections in
 
@@ -207,6 +212,7 @@ class Worker:
         """Every now and then: what is too slow goes, the master hears of us, connections are taken in again."""
         now = time.monotonic()
         self.connections.expire(self.options.idle, min(HALF, self.options.idle), PATIENCE)
+        self._attend()
         self.connections.flush()
         self._accept_again()
         self._count()

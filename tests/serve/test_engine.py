@@ -41,8 +41,12 @@ def test_records_are_the_engines(serve, port, path):
         assert answer.startswith("verdict=accept retry 0") and "waited=400" in answer
         assert client.ask(hook(now="1000000401")).startswith("verdict=accept known-")
         assert server.client("tcp").ask(policy(sender="x@example.com")).startswith("action=DEFER_IF_PERMIT")
+        # One behind the other, of which each is asked about when the one before it is answered.
+        client.send(hook(sender="y@example.com", now="1000000000") * 3)
+        assert [client.reply().split("\n")[0] for _ in range(3)] == [
+            "verdict=defer new 300", "verdict=defer early 300", "verdict=defer early 300"]
         assert server.stop() == 0
-    assert [line.split()[1:3] for line in server.said("client=")][:3] == [
+    assert [line.split()[1:3] for line in server.said("sender=a@example.org")][:3] == [
         ["defer", "new"], ["defer", "early"], ["accept", "retry"]]
     assert server.said("Traceback") == []
 
