@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastgrey import directory
 from fastgrey._core import Case, Connections, Store
-from fastgrey.errors import FastgreyError
+from fastgrey.errors import EngineError, FastgreyError
 
 from . import board, log, log_lines, scribe
 from .board import Row
@@ -79,6 +79,8 @@ class Worker:
         self.fault: FastgreyError | None = None
         self.selector: _Selector | None = None
         self.beat = 0.0
+        # The engine did not answer lately, and that has been said.
+        self.away = False
 
     def run(self) -> None:
         """Serve until SIGTERM, or until the master is gone; at SIGUSR1 end as well, once others have taken over."""
@@ -235,6 +237,7 @@ class Worker:
         self.row.tallied(self.connections.tally(), None if self.greylist is None else self.greylist.alone)
         if self.greylist is not None:
             self.row.reach(board.ENGINE_ERRORS, self.greylist.breaker.failures)
+            self._tell_of_engine(self.greylist)
 
     def _stop(self) -> None:
         self.lingers = False
@@ -300,9 +303,35 @@ class Worker:
         waiting.cancel()
 
     def _engine_opened(self, opening: asyncio.Task[None]) -> None:
-        if not opening.cancelled() and isinstance(fault := opening.exception(), FastgreyError):
+        if opening.cancelled():
+            return
+        if isinstance(fault := opening.exception(), FastgreyError):
             self.fault = fault
             self.stopping.set()
+        elif fault is None and self.number == 0:
+            self._begin(self._tell_doubts())
+
+    async def _tell_doubts(self) -> None:
+        from . import sharing
+
+        engine = sharing.engine(self.options)
+        with contextlib.suppress(EngineError):
+            await engine.open()
+            try:
+                for doubt in await engine.doubts():
+                    self._say(doubt)
+            finally:
+                await engine.close()
+
+    def _tell_of_engine(self, shared: "Greylist") -> None:
+        """A line when the engine goes, and one when it is there again."""
+        why = shared.breaker.why
+        if why is not None and not self.away:
+            instead = "on_error decides" if shared.standby is None else "decisions go on from what this machine knows"
+            self._say(f"{why}; until it answers, {instead}")
+        elif why is None and self.away:
+            self._say(f"{shared.engine.name} answers again")
+        self.away = why is not None
 
     # The log
 

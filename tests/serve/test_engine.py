@@ -60,6 +60,18 @@ def test_a_server_begins_and_ends_without_its_engine(serve, port):
     assert server.said("Traceback") == []
 
 
+def test_the_log_tells_when_the_engine_goes_and_when_it_is_there_again(serve, port):
+    server = serve(config=f'engine = "valkey://127.0.0.1:{port}/0"')
+    with _engine(port):
+        until(lambda: server.said("answers again"), "a line that it is there")
+        away = len(server.said("decisions go on from what this machine knows"))
+        assert 1 <= away <= server.workers
+        until(lambda: server.said("appendonly"), "what it will not keep is told")
+    assert server.ask(policy()).startswith("action=DEFER_IF_PERMIT")
+    until(lambda: len(server.said("decisions go on from what this machine knows")) > away, "a line that it is away")
+    assert server.stop() == 0
+
+
 def test_an_engine_of_another_secret_is_refused_in_one_line(serve, port, path, tmp_path, make_store):
     config = f'engine = "valkey://127.0.0.1:{port}/0"'
     with _engine(port):
