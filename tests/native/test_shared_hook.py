@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import queue
 import re
 import resource
 import shutil
@@ -471,12 +472,16 @@ def test_too_few_descriptors(shared, run_hook, files):
 
 def test_signal_while_it_waits(shared):
     """The bound on its life holds while it asks, as everywhere."""
+    begun = queue.SimpleQueue()
+
     def silent(connection, question):
-        process.send_signal(signal.SIGALRM)
+        # Its question may come before this process knows it.
+        begun.get(timeout=60).send_signal(signal.SIGALRM)
         connection.recv(1024)
 
     with listening(shared, silent):
         process = start(shared)
+        begun.put(process)
         result = ended(process)
     assert (result.status, result.words) == (111, ["defer", "error"])
     assert "no answer from the store in time" in result.line
