@@ -64,6 +64,9 @@ cdef struct Peer:
     # Somebody else decides; nobody was found yet that does.
     bint waiting
     bint unsent
+    # Tells the request that waits from others of the same connection: one that waited for too long is answered without
+    # its decision, which comes all the same.
+    uint32_t ticket
     int tries
     bint leaving
     # On the clock that never steps, in milliseconds: the last reply; the first byte of what is not answered.
@@ -93,6 +96,8 @@ cdef struct Server:
     uint32_t vacant
     uint32_t waiting
     uint32_t unsent
+    # The last one that was given.
+    uint32_t tickets
     # Milliseconds of the clock that never steps, seconds of the other one; of the last writing of the log.
     int64_t now
     int64_t clock
@@ -336,7 +341,7 @@ cdef void errand_send(Server *d, uint32_t place) noexcept nogil:
     asked_take(p.data, p.size, &looked, &a)
     asked_request(&a, d.clock, &q)
     if d.scribe >= 0:
-        size = errand_write(d.errand, place, p.number, &q, PROMOTION_LEFT)
+        size = errand_write(d.errand, place, p.ticket, &q, PROMOTION_LEFT)
         sent = send(d.scribe, d.errand, size, MSG_DONTWAIT | MSG_NOSIGNAL)
     if p.unsent != (sent < 0):
         p.unsent = sent < 0
@@ -348,6 +353,8 @@ cdef void peer_hand_over(Server *d, uint32_t place) noexcept nogil:
     p.waiting = True
     p.since = d.now
     d.waiting += 1
+    d.tickets += 1
+    p.ticket = d.tickets
     if d.elsewhere:
         d.asked[d.asked_count] = place
         d.asked_count += 1
@@ -486,7 +493,7 @@ cdef bint scribe_answered(Server *d) noexcept nogil:
     if size != sizeof(done):
         scribe_lost(d)
         return False
-    if done.place < d.most and d.peers[done.place].number == done.number and d.peers[done.place].waiting:
+    if done.place < d.most and d.peers[done.place].ticket == done.ticket and d.peers[done.place].waiting:
         d.store.part = b"pending" if done.in_pending else b"passed"
         peer_decided(d, done.place, &done.verdict)
     return True
@@ -596,15 +603,16 @@ cdef void server_flush(Server *d) noexcept nogil:
 cdef void server_run(Server *d, int64_t milliseconds) noexcept nogil:
     """Serve for so long, negative for ever, or until somebody else is wanted."""
     cdef int64_t until, left
+    cdef bint wanted
     server_times(d)
     until = d.now + milliseconds
     while True:
         left = until - d.now if milliseconds >= 0 else -1
         if d.log.size and (left < 0 or left > LOG_PATIENCE):
             left = LOG_PATIENCE
-        if server_round(d, <int>left):
-            break
+        wanted = server_round(d, <int>left)
+        # Also where somebody is wanted every time, as where all is decided elsewhere.
         if d.log.size and d.now - d.flushed >= LOG_PATIENCE or d.log.size > LOG_SIZE // 2:
             server_flush(d)
-        if milliseconds >= 0 and d.now >= until:
+        if wanted or milliseconds >= 0 and d.now >= until:
             break
