@@ -24,7 +24,8 @@ def store(make_store):
 
 
 @contextlib.contextmanager
-def _connections(store, elsewhere, log):
+def _connections(store, elsewhere, log=-1):
+    """Without a log, whose lines then nobody reads."""
     connections = Connections(store, most=4, defer_text=(b"later", None), reject_text=b"no", trace=b"", version=b"0",
                               first_recipient=False, elsewhere=elsewhere, log=log, log_blocks=False)
     try:
@@ -33,11 +34,13 @@ def _connections(store, elsewhere, log):
         connections.close()
 
 
+@contextlib.contextmanager
 def _client(connections):
     ours, its = socket.socketpair()
-    assert connections.add(its.detach())
-    ours.settimeout(PATIENCE)
-    return ours
+    with ours:
+        assert connections.add(its.detach())
+        ours.settimeout(PATIENCE)
+        yield ours
 
 
 def _served(connections, client):
@@ -62,8 +65,7 @@ def _give_up(connections, client):
 
 
 def test_a_late_decision_is_not_taken_for_that_of_the_next_request(store):
-    with open(os.devnull, "wb") as log, _connections(store, True, log.fileno()) as connections:
-        client = _client(connections)
+    with _connections(store, elsewhere=True) as connections, _client(connections) as client:
         client.send(hook(client="no address"))
         late, request = _asked(connections)
         case = Case(store, **request)
@@ -76,16 +78,14 @@ def test_a_late_decision_is_not_taken_for_that_of_the_next_request(store):
         case.judge([0] * len(case.slots))
         connections.answer(ticket, case)
         assert client.recv(4096).startswith(b"verdict=defer new 300")
-        client.close()
 
 
 def test_a_late_promotion_is_not_taken_for_that_of_the_next_request(store, path):
-    with open(os.devnull, "wb") as log, _connections(store, False, log.fileno()) as connections:
-        client = _client(connections)
+    with _connections(store, elsewhere=False) as connections, _client(connections) as client:
         for sender in ("a@example.org", "b@example.com"):
             client.send(hook(sender=sender, now=NOW))
             assert _served(connections, client).startswith("verdict=defer new")
-        # Both networks' senders are due, and nobody writes it yet.
+        # So far it is nobody who would write what comes now.
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connections.begin_scribe(ours.detach())
         client.send(hook(sender="a@example.org", now=NOW + 400))
@@ -101,15 +101,13 @@ def test_a_late_promotion_is_not_taken_for_that_of_the_next_request(store, path)
         assert answer.startswith("verdict=accept retry 0") and "waited=500" in answer
         connections.close()
         assert scribe.wait(PATIENCE) == 0
-        client.close()
 
 
 def test_the_log_is_written_while_all_is_decided_elsewhere(store):
     """Every round of the server then ends in somebody being wanted."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    with _connections(store, True, writer) as connections:
-        client = _client(connections)
+    with _connections(store, elsewhere=True, log=writer) as connections, _client(connections) as client:
         end = time.monotonic() + PATIENCE
         while not select.select([reader], [], [], 0)[0]:
             assert time.monotonic() < end, "nothing is written"
@@ -118,7 +116,6 @@ def test_the_log_is_written_while_all_is_decided_elsewhere(store):
             connections.answer(ticket, Case(store, **request))
             assert client.recv(4096).startswith(b"verdict=defer error")
         assert os.read(reader, 4096).startswith(b"fastgrey: defer error")
-        client.close()
     os.close(reader)
     os.close(writer)
 
