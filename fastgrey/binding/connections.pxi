@@ -115,6 +115,7 @@ cdef class Connections:
         found = []
         for i in range(d.asked_count):
             p = &d.peers[d.asked[i]]
+            p.listed = False
             if p.fd < 0 or not p.waiting:
                 continue
             looked = 0

@@ -67,6 +67,8 @@ cdef struct Peer:
     # Tells the request that waits from others of the same connection: one that waited for too long is answered without
     # its decision, which comes all the same.
     uint32_t ticket
+    # The place is among those whose requests are to be decided elsewhere (asked), be it with one that is over.
+    bint listed
     int tries
     bint leaving
     # On the clock that never steps, in milliseconds: the last reply; the first byte of what is not answered.
@@ -189,6 +191,7 @@ cdef void peer_settle(Server *d, Peer *p) noexcept nogil:
 cdef void peer_close(Server *d, uint32_t place) noexcept nogil:
     cdef Peer *p = &d.peers[place]
     cdef uint32_t number = p.number + 1
+    cdef bint listed = p.listed
     peer_settle(d, p)
     close(p.fd)
     free(p.data)
@@ -196,6 +199,7 @@ cdef void peer_close(Server *d, uint32_t place) noexcept nogil:
     memset(p, 0, sizeof(Peer))
     p.fd = -1
     p.number = number
+    p.listed = listed
     p.next_vacant = d.vacant
     d.vacant = place
     d.count -= 1
@@ -355,11 +359,12 @@ cdef void peer_hand_over(Server *d, uint32_t place) noexcept nogil:
     d.waiting += 1
     d.tickets += 1
     p.ticket = d.tickets
-    if d.elsewhere:
+    if not d.elsewhere:
+        errand_send(d, place)
+    elif not p.listed:
+        p.listed = True
         d.asked[d.asked_count] = place
         d.asked_count += 1
-    else:
-        errand_send(d, place)
 
 
 cdef void peer_answer(Server *d, uint32_t place, const unsigned char *data, size_t size) noexcept nogil:

@@ -80,6 +80,20 @@ def test_a_late_decision_is_not_taken_for_that_of_the_next_request(store):
         assert client.recv(4096).startswith(b"verdict=defer new 300")
 
 
+def test_what_is_given_up_before_anybody_heard_of_it_takes_no_room(store):
+    """There is room for one request of each connection."""
+    with _connections(store, elsewhere=True) as connections, _client(connections) as client:
+        number = 20
+        client.send(hook() * number)
+        connections.serve(PATIENCE)
+        for _ in range(number - 1):
+            _give_up(connections, client)
+        (ticket, _), = connections.asked()
+        connections.answer(ticket, Case(store, client="no address", sender="", recipient=""))
+        assert client.recv(4096).startswith(b"verdict=defer error") and connections.waiting == 0
+        assert connections.asked() == []
+
+
 def test_a_late_promotion_is_not_taken_for_that_of_the_next_request(store, path):
     with _connections(store, elsewhere=False) as connections, _client(connections) as client:
         for sender in ("a@example.org", "b@example.com"):
