@@ -115,12 +115,13 @@ cdef class Connections:
         found = []
         for i in range(d.asked_count):
             p = &d.peers[d.asked[i]]
+            p.listed = False
             if p.fd < 0 or not p.waiting:
                 continue
             looked = 0
             asked_take(p.data, p.size, &looked, &a)
             asked_request(&a, d.clock, &q)
-            found.append((<uint64_t>p.number << 32 | d.asked[i], {
+            found.append((<uint64_t>p.ticket << 32 | d.asked[i], {
                 "client": q.client.data[:q.client.size], "sender": q.sender.data[:q.sender.size],
                 "recipient": q.recipient.data[:q.recipient.size],
                 "client_name": q.name.data[:q.name.size] if q.name.data != NULL else None,
@@ -131,7 +132,8 @@ cdef class Connections:
         return found
 
     def answer(self, uint64_t ticket, Case case):
-        """Reply to a request that was decided elsewhere; its connection may be gone."""
+        """Reply to a request that was decided elsewhere; its connection may be gone, or it was answered already
+        because it waited for too long."""
         cdef uint32_t place = <uint32_t>ticket
         cdef Peer *p
         if not case.decided:
@@ -139,7 +141,7 @@ cdef class Connections:
         if place >= self.server.most:
             raise ValueError("no ticket of these connections")
         p = &self.server.peers[place]
-        if p.fd >= 0 and p.number == <uint32_t>(ticket >> 32) and p.waiting:
+        if p.fd >= 0 and p.ticket == <uint32_t>(ticket >> 32) and p.waiting:
             with self.store.lock:
                 server_times(self.server)
                 peer_decided(self.server, place, &case.result)

@@ -154,6 +154,8 @@ cdef void case_judge(CaseState *c, VerdictState *v) noexcept nogil:
     """Decide from the records in the slots; what is to be written there goes into them too."""
     cdef int i
     c.settled = ERROR
+    # Of what it came to before, with other records.
+    v.waited = 0
     for i in range(c.size):
         c.slots[i].after = 0
     if not case_known(c, v):

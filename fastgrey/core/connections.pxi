@@ -64,6 +64,11 @@ cdef struct Peer:
     # Somebody else decides; nobody was found yet that does.
     bint waiting
     bint unsent
+    # Tells the request that waits from others of the same connection: one that waited for too long is answered without
+    # its decision, which comes all the same.
+    uint32_t ticket
+    # The place is among those whose requests are to be decided elsewhere (asked), be it with one that is over.
+    bint listed
     int tries
     bint leaving
     # On the clock that never steps, in milliseconds: the last reply; the first byte of what is not answered.
@@ -93,6 +98,8 @@ cdef struct Server:
     uint32_t vacant
     uint32_t waiting
     uint32_t unsent
+    # The last one that was given.
+    uint32_t tickets
     # Milliseconds of the clock that never steps, seconds of the other one; of the last writing of the log.
     int64_t now
     int64_t clock
@@ -184,6 +191,7 @@ cdef void peer_settle(Server *d, Peer *p) noexcept nogil:
 cdef void peer_close(Server *d, uint32_t place) noexcept nogil:
     cdef Peer *p = &d.peers[place]
     cdef uint32_t number = p.number + 1
+    cdef bint listed = p.listed
     peer_settle(d, p)
     close(p.fd)
     free(p.data)
@@ -191,6 +199,7 @@ cdef void peer_close(Server *d, uint32_t place) noexcept nogil:
     memset(p, 0, sizeof(Peer))
     p.fd = -1
     p.number = number
+    p.listed = listed
     p.next_vacant = d.vacant
     d.vacant = place
     d.count -= 1
@@ -336,7 +345,7 @@ cdef void errand_send(Server *d, uint32_t place) noexcept nogil:
     asked_take(p.data, p.size, &looked, &a)
     asked_request(&a, d.clock, &q)
     if d.scribe >= 0:
-        size = errand_write(d.errand, place, p.number, &q, PROMOTION_LEFT)
+        size = errand_write(d.errand, place, p.ticket, &q, PROMOTION_LEFT)
         sent = send(d.scribe, d.errand, size, MSG_DONTWAIT | MSG_NOSIGNAL)
     if p.unsent != (sent < 0):
         p.unsent = sent < 0
@@ -348,11 +357,14 @@ cdef void peer_hand_over(Server *d, uint32_t place) noexcept nogil:
     p.waiting = True
     p.since = d.now
     d.waiting += 1
-    if d.elsewhere:
+    d.tickets += 1
+    p.ticket = d.tickets
+    if not d.elsewhere:
+        errand_send(d, place)
+    elif not p.listed:
+        p.listed = True
         d.asked[d.asked_count] = place
         d.asked_count += 1
-    else:
-        errand_send(d, place)
 
 
 cdef void peer_answer(Server *d, uint32_t place, const unsigned char *data, size_t size) noexcept nogil:
@@ -486,7 +498,7 @@ cdef bint scribe_answered(Server *d) noexcept nogil:
     if size != sizeof(done):
         scribe_lost(d)
         return False
-    if done.place < d.most and d.peers[done.place].number == done.number and d.peers[done.place].waiting:
+    if done.place < d.most and d.peers[done.place].ticket == done.ticket and d.peers[done.place].waiting:
         d.store.part = b"pending" if done.in_pending else b"passed"
         peer_decided(d, done.place, &done.verdict)
     return True
@@ -596,15 +608,16 @@ cdef void server_flush(Server *d) noexcept nogil:
 cdef void server_run(Server *d, int64_t milliseconds) noexcept nogil:
     """Serve for so long, negative for ever, or until somebody else is wanted."""
     cdef int64_t until, left
+    cdef bint wanted
     server_times(d)
     until = d.now + milliseconds
     while True:
         left = until - d.now if milliseconds >= 0 else -1
         if d.log.size and (left < 0 or left > LOG_PATIENCE):
             left = LOG_PATIENCE
-        if server_round(d, <int>left):
-            break
+        wanted = server_round(d, <int>left)
+        # Also where somebody is wanted every time, as where all is decided elsewhere.
         if d.log.size and d.now - d.flushed >= LOG_PATIENCE or d.log.size > LOG_SIZE // 2:
             server_flush(d)
-        if milliseconds >= 0 and d.now >= until:
+        if wanted or milliseconds >= 0 and d.now >= until:
             break

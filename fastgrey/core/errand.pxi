@@ -10,7 +10,7 @@ cdef enum:
 # The four texts follow, one behind the other.
 cdef struct Errand:
     uint32_t place
-    uint32_t number
+    uint32_t ticket
     int64_t now
     int64_t clock
     int name_trusted
@@ -20,13 +20,13 @@ cdef struct Errand:
 
 cdef struct ErrandDone:
     uint32_t place
-    uint32_t number
+    uint32_t ticket
     # The part of the store that a fault was about, for its text.
     bint in_pending
     VerdictState verdict
 
 
-cdef size_t errand_write(unsigned char *out, uint32_t place, uint32_t number, const Request *q,
+cdef size_t errand_write(unsigned char *out, uint32_t place, uint32_t ticket, const Request *q,
                          int left) noexcept nogil:
     """Into ERRAND_MAX bytes; the size."""
     cdef Errand *e = <Errand *>out
@@ -34,7 +34,7 @@ cdef size_t errand_write(unsigned char *out, uint32_t place, uint32_t number, co
     cdef size_t size = sizeof(Errand)
     cdef int i
     texts[0], texts[1], texts[2], texts[3] = q.client, q.name, q.sender, q.recipient
-    e.place, e.number, e.now, e.clock = place, number, q.now, q.clock
+    e.place, e.ticket, e.now, e.clock = place, ticket, q.now, q.clock
     e.name_trusted, e.left = q.name_trusted, left
     for i in range(4):
         e.sizes[i] = <uint32_t>texts[i].size
@@ -66,7 +66,7 @@ cdef void errand_do(StoreState *s, const Errand *e, const Request *q, ErrandDone
     cdef Envelope scratch
     cdef bint decided
     memset(done, 0, sizeof(ErrandDone))
-    done.place, done.number = e.place, e.number
+    done.place, done.ticket = e.place, e.ticket
     if e.left == REFRESH_LEFT:
         # Counted and answered already. What became of the record meanwhile, this looks at once more.
         s.error = 0

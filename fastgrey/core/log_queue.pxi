@@ -42,7 +42,8 @@ cdef bint log_can(LogQueue *l) noexcept nogil:
         return True
     asked.fd = l.fd
     asked.events = POLLOUT
-    return poll(&asked, 1, 0) == 1 and (asked.revents & POLLOUT) != 0
+    # An error is what a full pipe has that nobody reads any more; writing says so without waiting.
+    return poll(&asked, 1, 0) == 1 and (asked.revents & (POLLOUT | POLLERR)) != 0
 
 
 cdef size_t log_piece(const LogQueue *l, size_t start) noexcept nogil:

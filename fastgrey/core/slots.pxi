@@ -208,6 +208,8 @@ cdef int slots_swap(StoreState *s, Cell *cells, int n, bint *swapped) noexcept n
             return fault
         rc = cells_known(s, txn, cells, n)
         if rc == 0 and not cells_stand(cells, n, False):
+            # Pending may be written already, before the map was too small for the rest.
+            swapped[0] = False
             mdb_txn_abort(txn)
             return NO_FAULT
         if rc == 0:

@@ -140,7 +140,7 @@ cdef extern from "poll.h" nogil:
         int fd
         short events
         short revents
-    int POLLIN, POLLOUT
+    int POLLIN, POLLOUT, POLLERR
     int poll(pollfd *descriptors, unsigned long number, int milliseconds)
 
 cdef extern from "arpa/inet.h" nogil:

@@ -65,6 +65,8 @@ class Master:
         self.before: Options | None = None
         self.failures: dict[int, int] = {}
         self.due: dict[int, float] = {}
+        # Of the directory that the workers have open, whatever stands at the path by now.
+        self.store = self._store_there()
         self.board = Board()
         self.watcher = Watcher(path, self.board)
         self.running = False
@@ -98,9 +100,13 @@ class Master:
 
     # Listeners
 
+    def _own(self) -> Address:
+        """Where hooks ask."""
+        return Address("unix", os.path.join(os.path.abspath(self.path), SOCKET))
+
     def _wanted(self, options: Options) -> list[tuple[Address, int]]:
         """Addresses with the modes of their sockets. Who may ask a hook's socket is in the group of the store."""
-        own = Address("unix", os.path.join(os.path.abspath(self.path), SOCKET))
+        own = self._own()
         given = [listener.getsockname() for name, listener in self.listeners.items() if isinstance(name, int)]
         found = [] if own.place in given else [(own, 0o660)]
         return found + [(addresses.parse(text), 0o666) for text in options.listen]
@@ -266,9 +272,31 @@ class Master:
         for number in [number for number, due in self.due.items() if due <= now]:
             del self.due[number]
             self._begin(number)
+        self._look_at_store()
         self.board.master.beat()
         self.watcher.look(self.options)
         self._tell_watchdog(now)
+
+    def _store_there(self) -> tuple[int, int] | None:
+        """What tells the store at the path from others; None where there is none, or not yet all of one."""
+        with contextlib.suppress(OSError):
+            os.lstat(os.path.join(self.path, "current"))
+            status = os.stat(self.path)
+            return status.st_dev, status.st_ino
+        return None
+
+    def _look_at_store(self) -> None:
+        """Begin anew where another store stands at the path, as after a restore: workers would go on with the one that
+        is gone, and what they write there is lost."""
+        there = self._store_there()
+        if there in (None, self.store) or not self.running or self.stopping or self.before is not None:
+            return
+        self.store = there
+        self._say(f"another store stands at {self.path} by now; the workers are replaced")
+        if (own := self._own()) in self.listeners:
+            # It stands in the directory that is gone.
+            self._unbind(own)
+        self._reload()
 
     def _ended(self, pid: int, status: int) -> None:
         child = self.old.pop(pid, None) or self.children.pop(pid, None)

@@ -390,3 +390,18 @@ def test_hooks_may_ask_only_from_the_group_of_the_store(serve, path):
     assert (path / "serve.sock").stat().st_mode & 0o777 == 0o660
     assert os.stat(server.place).st_mode & 0o777 == 0o666
     assert server.client(server.hook_place).ask(hook()).startswith("verdict=")
+
+
+def test_a_store_that_takes_the_place_of_the_old_one_is_used_from_then_on(serve, path, tmp_path):
+    server = serve(workers=1)
+    assert server.ask(policy()).startswith("action=DEFER_IF_PERMIT")
+    path.rename(tmp_path / "old")
+    # While none stands there the workers go on with what they have open.
+    assert server.ask(policy()).startswith("action=DEFER_IF_PERMIT")
+    fastgrey.create(path, fastgrey.settings.parse_assignments(["mode=learn"]))
+    until(lambda: server.ask(policy()) == "action=DUNNO", "another worker decides by the new store")
+    until(lambda: os.path.exists(server.hook_place), "hooks find the server")
+    assert server.client(server.hook_place).ask(hook(sender="x@example.com")).startswith("verdict=accept learn")
+    assert len(server.said("another store stands")) == 1
+    server.stop()
+    assert server.said("Traceback") == [] and not os.path.exists(server.hook_place)
