@@ -133,10 +133,3 @@ def has_ipv6():
     except OSError:
         return False
     return True
-
-
-def free_port(kind=socket.SOCK_STREAM):
-    """A port of 127.0.0.1 that nobody had a moment ago; who binds it has to be ready to ask for another one."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

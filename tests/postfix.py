@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from machine import NOBODY, tool
-from mailing import MailServer, free_port, has_ipv6
+from mailing import MailServer, has_ipv6
+from ports import free_port
 from tcpserver import end_session, wait_until
 
 SERVICES = """\

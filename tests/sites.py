@@ -14,7 +14,8 @@ from chapters import snippet
 from conftest import FASTGREY
 from exim import Exim
 from machine import public_place
-from mailing import come_back, free_port
+from mailing import come_back
+from ports import free_port
 from postfix import Postfix
 from serving import children
 from tcpserver import wait_until

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +13,7 @@ import pytest
 import fastgrey
 from aging import age
 from fastgrey.serve import addresses
-from serving import Client, Server, children, hook, policy, until
+from serving import Client, Server, answers, children, hook, policy, until
 
 
 class Asking(threading.Thread):
@@ -345,14 +344,9 @@ def test_what_a_killed_server_left_is_no_obstacle(serve):
     server.process.wait()
     until(lambda: os.path.exists(server.place), "the socket is still there")
     # Its workers listen until they have seen that the master is gone.
-    until(lambda: not _answers(server.place), "nobody listens")
+    until(lambda: not answers(server.place), "nobody listens")
     second = serve()
     assert second.ask(policy()).startswith("action=")
-
-
-def _answers(place):
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(place) == 0
 
 
 @pytest.mark.parametrize("wrong", ["no store", "a file in the way", "nowhere to listen"])

@@ -15,9 +15,9 @@ import pytest
 import sandbox
 from conftest import FASTGREY
 from fastgrey.shipped import CHECKOUT
-from machine import NOBODY, needs_root, open_the_way
+from machine import NOBODY, lower, needs_root, open_the_way
+from ports import free_port
 from serving import Client, children, policy, until
-from supervisors import free_port
 
 UNITS = CHECKOUT / "contrib" / "systemd"
 SERVE, SOCKET = UNITS / "fastgrey-serve.service", UNITS / "fastgrey-serve.socket"
@@ -106,7 +106,7 @@ def test_it_serves_in_its_sandbox(managed, path, tmp_path):
     until(lambda: get("/ready") == "ready\n", "ready")
     until(lambda: 'kind="postfix",result="defer"' in get("/metrics").replace(" ", ""), "metrics")
     # The one of its children that gives way to the others, by the system call that the unit lets through.
-    assert 10 in [os.getpriority(os.PRIO_PROCESS, child) for child in children(server.pid)]
+    assert lower(10) in [os.getpriority(os.PRIO_PROCESS, child) for child in children(server.pid)]
     server.send_signal(signal.SIGHUP)
     told("RELOADING=1")
     server.send_signal(signal.SIGTERM)

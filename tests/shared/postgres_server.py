@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from ports import free_port
 
 # Debian's place, newest version last.
 PROGRAMS = "/usr/lib/postgresql/*/bin"
@@ -44,13 +45,6 @@ def account() -> dict[str, int | list[int]]:
             user = pwd.getpwnam(name)
             return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     return pytest.fail("neither a user postgres nor nobody here, as which PostgreSQL could run")
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Server:
