@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from valkey.asyncio import Valkey
 from valkey.asyncio.connection import Connection
 
 from fastgrey._core import Store
@@ -33,36 +34,59 @@ CROWD = 32
 
 
 class BareValkey:
-    """Keys and records, asked one at a time over one connection, as the engine has it."""
+    """Keys and records, asked a record at a time by the client as it comes: a connection of its pool for each that asks."""
 
     def __init__(self) -> None:
         self._keys = [os.urandom(17) for _ in range(KNOWN)]
 
     async def open(self, url: str) -> None:
         """Connect, and make what is read."""
+        await self._connect(url)
+        for key in self._keys:
+            await self._set(key)
+
+    async def _connect(self, url: str) -> None:
+        self._client = Valkey.from_url(url.replace("redis://", "valkey://"))
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._client.aclose()
+
+    async def _get(self, key: bytes) -> object:
+        return await self._client.get(key)
+
+    async def _set(self, key: bytes) -> None:
+        assert await self._client.set(key, bytes(8), ex=172_800)
+
+    async def get(self, number: int) -> None:
+        """A record that is there."""
+        assert await self._get(self._keys[number % KNOWN]) is not None
+
+    async def get_and_set(self, number: int) -> None:
+        """A record that is not there, and then is."""
+        key = os.urandom(17)
+        assert await self._get(key) is None
+        await self._set(key)
+
+
+class TogetherValkey(BareValkey):
+    """The same over one connection, on which what is asked at the same time goes out together, as the engine has it."""
+
+    async def _connect(self, url: str) -> None:
         host, _, port = url.rpartition("/")[2].partition(":")
         connection = Connection(host=host, port=int(port), socket_timeout=None)
         await connection.connect()
         self._link = Link(connection, TIMEOUT)
-        for key in self._keys:
-            await self._set(key)
 
     async def close(self) -> None:
         """Disconnect."""
         await self._link.close()
 
+    async def _get(self, key: bytes) -> object:
+        return await self._link.ask(b"GET", key)
+
     async def _set(self, key: bytes) -> None:
         assert await self._link.ask(b"SET", key, bytes(8), b"EX", 172_800) == b"OK"
-
-    async def get(self, number: int) -> None:
-        """A record that is there."""
-        assert await self._link.ask(b"GET", self._keys[number % KNOWN]) is not None
-
-    async def get_and_set(self, number: int) -> None:
-        """A record that is not there, and then is."""
-        key = os.urandom(17)
-        assert await self._link.ask(b"GET", key) is None
-        await self._set(key)
 
 
 class Kind(NamedTuple):
@@ -71,7 +95,8 @@ class Kind(NamedTuple):
     name: str
     # Its server, which runs and has a url.
     server: Callable[[], AbstractContextManager[Any]]
-    bare: Callable[[], Bare | BareValkey]
+    # By name; the first is the baseline.
+    bares: dict[str, Callable[[], Bare | BareValkey]]
     # Where its programs are looked for, and how Debian calls the package.
     programs: Callable[[], object]
     package: str
@@ -96,11 +121,14 @@ def _postgresql() -> Iterator[postgres_server.Server]:
 
 
 KINDS = (
-    Kind("Valkey", lambda: redis_server.server(appendonly="yes"), BareValkey,
+    Kind("Valkey", lambda: redis_server.server(appendonly="yes"),
+         {"bare": BareValkey, "bare, asked together": TogetherValkey},
          lambda: any(map(shutil.which, redis_server.PROGRAMS)), "redis-server",
          "a server with a log that is flushed once a second; a bare read is GET and a bare write SET, of one record, "
-         "where a decision reads up to nine in one MGET, and compares and writes what a stranger leaves in one script"),
-    Kind("PostgreSQL", _postgresql, Bare, lambda: list(Path("/").glob(postgres_server.PROGRAMS[1:])), "postgresql",
+         "where a decision reads up to nine in one MGET, and compares and writes what a stranger leaves in one script; the "
+         "client takes a connection of its pool for each that asks, the engine sends what is asked at the same time "
+         "together over one, and so does the second bare one"),
+    Kind("PostgreSQL", _postgresql, {"bare": Bare}, lambda: list(Path("/").glob(postgres_server.PROGRAMS[1:])), "postgresql",
          "a server that flushes what was earned at once, and strangers and the bare writes later; a bare read is a "
          "prepared SELECT of one row by its key and a bare write an INSERT of one, over as many connections as the "
          "engine has, which puts what is asked at the same time into one statement"),

@@ -21,7 +21,7 @@ import stores
 from execs import Command, Spawner, hook
 from fastgrey import policy
 from figures import Count, Results
-from peers import own
+from servers import Serve
 
 SECTIONS = ("hook", "floor", "others", "shared", "executable")
 NEW = "x@new%.example"
@@ -114,7 +114,7 @@ def shared(extent: Extent, results: Results, spawner: Spawner, place: Path) -> N
     size = extent.sizes[0]
     store, alone = stores.made(place / "shared", size, {"shared": 1}), stores.made(place / "alone", size)
     itself, empty = dict(checks(alone, False)), spawner.empty()
-    with own.serving(store, place / "serve.log"):
+    with Serve(place / "serve", store, workers=1).running():
         asking = dict(checks(store, False))
         for kind, command in asking.items():
             name = f"hook that asks, {kind}, {power(size)} known"

@@ -196,10 +196,12 @@ def on_engine(kind: engines.Kind, place: Path, tools: Tools, questions: Question
         opened = stack.enter_context(Store(str(store)))
         # The event loop that a worker has with an engine.
         run = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop)).run
-        engine, bare = engine_from_url(server.url, timeout=engines.TIMEOUT, name=engines.SPACE), kind.bare()
-        stack.callback(lambda: run(bare.close()))
+        engine = engine_from_url(server.url, timeout=engines.TIMEOUT, name=engines.SPACE)
         stack.callback(lambda: run(engine.close()))
-        run(bare.open(server.url))
+        bares = {name: make() for name, make in kind.bares.items()}
+        for bare in bares.values():
+            run(bare.open(server.url))
+            stack.callback(lambda bare=bare: run(bare.close()))
         run(engine.open())
         decisions = engines.Decisions(opened, engine, questions)
         run(decisions.introduce(size.entries))
@@ -211,15 +213,18 @@ def on_engine(kind: engines.Kind, place: Path, tools: Tools, questions: Question
             def decide(number: int, asked: str = asked, callers: int = callers) -> float:
                 return run(decisions.seconds(asked, callers, number)) / number
 
-            def work(number: int, asked: str = asked, callers: int = callers) -> float:
+            def work(bare: Any, number: int, asked: str = asked, callers: int = callers) -> float:
                 return run(crowd(bare.get if asked == KINDS[0] else bare.get_and_set, callers, number)) / number
 
             number = FEWEST * callers
-            number = max(number, int(size.on_engine / max(decide(number), work(number))))
+            number = max(number, int(size.on_engine / max(decide(number), *(work(one, number) for one in bares.values()))))
             paced = asker.paced(Subject(serve.name, over, target), asked, callers, size.on_engine)
-            base, ours, served = (f"{what}, {kind.name}, {callers} at once" for what in (
-                "bare read" if asked == KINDS[0] else "bare read and write", f"decision, {asked}", f"serve, {asked}"))
-            yield from figures.in_turn({base: partial(work, number), ours: partial(decide, number),
+            did = "read" if asked == KINDS[0] else "read and write"
+            bare_names = {f"{did}, {name}, {kind.name}, {callers} at once": one for name, one in bares.items()}
+            base = next(iter(bare_names))
+            ours, served = (f"{what}, {asked}, {kind.name}, {callers} at once" for what in ("decision", "serve"))
+            yield from figures.in_turn({**{name: partial(work, one, number) for name, one in bare_names.items()},
+                                        ours: partial(decide, number),
                                         served: lambda paced=paced: each(paced())}, base, size.turns, ENGINES,
                                        notes={ours: kind.note, served: f"{OURS}. {kind.note}"})
 

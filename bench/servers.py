@@ -49,7 +49,7 @@ class Serve(Server):
 
     name = "serve"
 
-    def __init__(self, directory: Path, store: Path, **options: str) -> None:
+    def __init__(self, directory: Path, store: Path, **options: str | int) -> None:
         """options: of [serve], which has its defaults otherwise."""
         super().__init__(directory)
         self._store = store

@@ -1,12 +1,8 @@
 """fastgrey, asked the same questions: by running the hook for each, and through the API in processes that stay."""
 
-import contextlib
 import multiprocessing
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -14,10 +10,7 @@ from pathlib import Path
 import fastgrey
 from fastgrey._core import Store
 
-from peers.peer import END, START, wait_for
 from peers.questions import Request
-
-FASTGREY = Path(sys.executable).parent / "fastgrey"
 
 
 def fill(store: Path, entries: int, request: Callable[[int], Request]) -> None:
@@ -34,31 +27,6 @@ def introduce(store: Path, entries: int, request: Callable[[int], Request]) -> N
         for step in (0, 400):
             for number in range(entries):
                 opened.check(**request(number)._asdict(), now=start + step)
-
-
-@contextlib.contextmanager
-def serving(store: Path, log: Path) -> Iterator[None]:
-    """fastgrey serve with one worker for the hooks of a shared store, meanwhile."""
-    with log.open("ab") as lines:
-        process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", FASTGREY, "serve", "--store", store, "--workers",
-                                    "1", "--config", "/dev/null"], stdin=subprocess.DEVNULL, stdout=lines, stderr=lines)
-
-    def answers() -> bool:
-        if process.poll() is not None:
-            raise SystemExit(f"bench: fastgrey serve ended at once: {log.read_text()[-500:]}")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            return probe.connect_ex(str(store / "serve.sock")) == 0
-
-    try:
-        wait_for(answers, START, "fastgrey serve to start", log)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(END)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def asked(store: Path, callers: int, questions: Path) -> dict[str, float]:
