@@ -369,8 +369,19 @@ def test_it_says_in_one_line_why_it_cannot_begin(serve, make_store, path, tmp_pa
         assert (tmp_path / "policy.sock").read_text() == "mine"
 
 
+# The command, with less patience than it has.
+IMPATIENT = """
+import sys
+from fastgrey.serve import master
+from fastgrey.cli.main import main
+master.GRACE = -4
+sys.argv = sys.argv[1:]
+main()
+"""
+
+
 def test_a_worker_that_is_stuck_does_not_hold_up_the_end(serve):
-    server = serve(workers=1)
+    server = serve(workers=1, wrapper=[sys.executable, "-c", IMPATIENT])
     (worker, _), = server.processes().items()
     os.kill(worker, signal.SIGSTOP)
     begun = time.monotonic()
