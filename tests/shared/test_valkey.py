@@ -423,7 +423,7 @@ def test_the_server_drops_what_expired(server):
                 await asyncio.sleep(0.1)
             assert found == [0, NOW]
             # A new life for a record is a new time to keep it.
-            assert await engine.swap(slots, [Write(0, 0, NOW, 1), Write(1, NOW, NOW + 1, 1)])
+            assert await engine.swap(slots, [Write(0, 0, NOW, 4), Write(1, NOW, NOW + 1, 4)])
             assert await engine.swap(slots, [Write(1, NOW + 1, NOW + 2, 600)])
             while (found := await engine.fetch(slots))[0] and time.monotonic() < deadline:
                 await asyncio.sleep(0.1)
