@@ -169,6 +169,10 @@ class Server:
         for client in self.clients:
             client.close()
         if self.process.poll() is None:
+            # What a test that failed has stopped would outlive it.
+            for pid in {pid for worker, scribes in self.processes().items() for pid in (worker, *scribes)}:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
             self.signal(signal.SIGTERM)
             try:
                 self.process.wait(PATIENCE)
