@@ -111,8 +111,8 @@ class Exim(MailServer):
     def _starts(self):
         self.port = free_port()
         configuration = CONFIGURATION
-        for name, value in {"PROGRAM": self._program, "ACL": self._acl, "PLACE": self.place, "OWN": OWN, "PORT": self.port,
-                            "ADDRESSES": " ; ".join([self.address, *["::1"] * has_ipv6()])}.items():
+        for name, value in {"PROGRAM": self._program, "ACL": self._acl, "PLACE": self.place, "OWN": OWN,
+                            "PORT": self.port, "ADDRESSES": " ; ".join([self.address, *["::1"] * has_ipv6()])}.items():
             configuration = configuration.replace(f"@{name}@", str(value))
         (self.place / "exim.conf").write_text(configuration)
         with open(self.place / "errors", "ab") as errors:

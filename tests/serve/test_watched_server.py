@@ -152,6 +152,7 @@ def test_the_watcher_has_nothing_of_mail(watched):
     watcher = until(one.watcher, "it answers")
     listening = [os.readlink(f"/proc/{watcher}/fd/{fd}") for fd in os.listdir(f"/proc/{watcher}/fd")]
     inodes = {line.split()[6]: line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if "serve.sock" in line}
+    assert inodes
     assert not [inode for inode in inodes if f"socket:[{inode}]" in listening]
     # The tests may give way to others themselves.
     assert os.getpriority(os.PRIO_PROCESS, watcher) == lower(10)
