@@ -21,6 +21,8 @@ BIN = Path(sys.executable).parent
 HOOK = BIN / "qmail-checkenv"
 FASTGREY = BIN / "fastgrey"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+# Mail servers and databases run as users of their own, who need a way to what tests make for them.
+os.umask(0o022)
 
 
 def pytest_report_header():

@@ -54,6 +54,11 @@ def fill_up(file):
     os.close(descriptor)
 
 
+def lower(steps):
+    """The priority (nice(2)) of a process of the test that gives way by so many steps to the others."""
+    return min(19, os.getpriority(os.PRIO_PROCESS, 0) + steps)
+
+
 PACKAGES = {"tcpserver": "ucspi-tcp-ipv6", "tcprules": "ucspi-tcp-ipv6", "multilog": "daemontools", "strace": "strace",
             "swaks": "swaks", "postconf": "postfix"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from smtp import Session
-from tcpserver import wait_until
+from tcpserver import end_session, wait_until
 
 TEXT = "From: a@example.org\r\nSubject: hello\r\n\r\nhello\r\n"
 
@@ -53,6 +53,21 @@ class MailServer:
 
     def __init__(self, place):
         self.place = place
+        # The leader of the session of all that runs of it.
+        self._leader = None
+
+    def start(self):
+        """Start it, where a port was taken meanwhile on another one."""
+        assert any(self._starts() for _ in range(5)), self.log()
+
+    def stop(self):
+        """End all of its processes."""
+        if self._leader is not None:
+            assert end_session(self._leader) == []
+
+    def _starts(self):
+        """Start on some port; whether that one was free."""
+        raise NotImplementedError
 
     def session(self):
         """A client whose EHLO was answered."""
@@ -133,10 +148,3 @@ def has_ipv6():
     except OSError:
         return False
     return True
-
-
-def free_port(kind=socket.SOCK_STREAM):
-    """A port of 127.0.0.1 that nobody had a moment ago; who binds it has to be ready to ask for another one."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -92,18 +92,29 @@ def set_read_only(path, read_only):
                      ctypes.sizeof(attributes)), f"mount_setattr {path}")
 
 
+# What a command of this project needs, wherever it is.
+NEEDED = [sys.base_prefix, sys.prefix, str(Path(__file__).resolve().parents[1])]
+
+
+def closed(path):
+    """The directories on the way to a path into which others than their owner may not go."""
+    return [str(parent) for parent in Path(path).parents if not parent.stat().st_mode & 0o001]
+
+
 def mounts(store, writable, run):
     """All is read-only but the store and, where the unit has it, a directory below /run (run: its name, user and group).
-    /tmp and the homes are empty, but for this Python and this checkout."""
+    /tmp and the homes are empty, but for this Python and this checkout; so are directories that keep others from these."""
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     mount("tmpfs", "/var/lib", "tmpfs", data="mode=755")
     mount(store, STORE, flags=MS_BIND)
-    needed = [sys.base_prefix, sys.prefix, str(Path(__file__).resolve().parents[1])]
-    for number, path in enumerate(needed):
+    # The outermost last: it hides the others.
+    hidden = sorted({place for path in NEEDED for place in closed(path)}, reverse=True)
+    for number, path in enumerate(NEEDED):
         mount(path, f"/var/lib/needed/{number}", flags=MS_BIND | MS_REC)
-    for place, mode in (("/tmp", 1777), ("/var/tmp", 1777), ("/root", 755), ("/home", 755)):
+    for place, mode in (("/tmp", 1777), ("/var/tmp", 1777), ("/root", 755), ("/home", 755),
+                        *((place, 755) for place in hidden)):
         mount("tmpfs", place, "tmpfs", data=f"mode={mode}")
-    for number, path in enumerate(needed):
+    for number, path in enumerate(NEEDED):
         mount(f"/var/lib/needed/{number}", path, flags=MS_BIND | MS_REC)
     if run is not None:
         mount("tmpfs", "/run", "tmpfs", data="mode=755")

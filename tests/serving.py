@@ -6,20 +6,20 @@ import select
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 from conftest import FASTGREY
+from ports import free_port
+from tcpserver import wait_until
 
-PATIENCE = 60
+# Seconds for whatever must happen sooner or later on a busy machine.
+PATIENCE = 90
 
 
 def until(condition, what):
     """Wait for what must come to be, and fail where it does not."""
-    end = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < end, what
-        time.sleep(0.01)
+    found = wait_until(condition, PATIENCE)
+    assert found, what
     return found
 
 
@@ -38,6 +38,12 @@ def hook(client="192.0.2.1", sender="a@example.org", recipient="b@example.net", 
     """What a hook of a store asks whose records are shared."""
     attributes = {"request": "fastgrey", "client_address": client, "sender": sender, "recipient": recipient} | more
     return "".join(f"{name}={value}\n" for name, value in attributes.items()).encode() + b"\n"
+
+
+def answers(place):
+    """Whether somebody listens at a unix socket; one that is bound may not do so yet."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(place) == 0
 
 
 class Client:
@@ -106,9 +112,7 @@ class Server:
         self.log_file = folder / f"serve.log.{len(list(folder.glob('serve.log.*')))}"
         self.workers = workers
         self.clients = []
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.configure(config)
         self.environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"} | (environment or {})
         with open(self.log_file, "wb") as log:
@@ -165,6 +169,10 @@ class Server:
         for client in self.clients:
             client.close()
         if self.process.poll() is None:
+            # What a test that failed has stopped would outlive it.
+            for pid in {pid for worker, scribes in self.processes().items() for pid in (worker, *scribes)}:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
             self.signal(signal.SIGTERM)
             try:
                 self.process.wait(PATIENCE)

@@ -14,7 +14,8 @@ from chapters import snippet
 from conftest import FASTGREY
 from exim import Exim
 from machine import public_place
-from mailing import come_back, free_port
+from mailing import come_back
+from ports import free_port
 from postfix import Postfix
 from serving import children
 from tcpserver import wait_until
@@ -40,8 +41,14 @@ class Greylister:
         with open(self._log, "ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                             env={"PATH": os.environ["PATH"]})
-        wait_until(lambda: self.process.poll() is not None or self.log().count("fastgrey: serving ") > begun)
-        assert self.process.poll() is None, self.log()
+        try:
+            wait_until(lambda: self.process.poll() is not None or self.log().count("fastgrey: serving ") > begun)
+            assert self.process.poll() is None, self.log()
+        except BaseException:
+            # Nobody has it yet who would end it.
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def stop(self):
         """End it as a supervisor does."""
@@ -111,6 +118,7 @@ def asking(kind, place, snippet, server):
     home.mkdir(mode=0o755)
     made = kind(home, snippet)
     try:
+        made.start()
         yield made
     finally:
         made.stop()

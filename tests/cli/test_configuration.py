@@ -249,7 +249,9 @@ def test_the_server_has_a_table_of_its_own(config, run_fastgrey, make_store):
     ("trace = 'X Grey'", "serve.trace = 'X Grey': expected a header name, or empty"),
     ("metrics = '9100'", "serve.metrics = '9100': expected HOST:PORT, or empty"),
     ("engine = 'localhost'", "serve.engine = 'localhost': expected valkey://"),
-    ("name = 'a b'", "serve.name = 'a b': expected 1 to 32 letters"),
+    ("name = 'a b'", "serve.name = 'a b': expected 1 to 40 of a-z, 0-9 and _"),
+    # No engine takes such a one.
+    ("name = 'MX-1'", "serve.name = 'MX-1': expected 1 to 40 of a-z, 0-9 and _"),
 ])
 def test_what_is_wrong_in_the_servers_table(config, run_fastgrey, line, said):
     name = config(f"[serve]\n\n{line}\n")

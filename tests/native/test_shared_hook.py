@@ -561,7 +561,7 @@ def test_server_restarted_while_hooks_ask(make_store, path):
     for line in lines:
         assert " error " not in line or NOBODY in line
     late = found["defer error"]
-    assert counted(path)["defer error"] == late
+    assert counted(path).get("defer error", 0) == late
     effort.tried("server restarted while hooks ask", questions=len(lines), unanswered=late)
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from conftest import full_pipe
-from serving import PATIENCE, hook, policy, until
+from serving import PATIENCE, answers, hook, policy, until
 
 BROKEN = {
     "a line without an equals sign": (b"GET / HTTP/1.1\n", "a line without '='"),
@@ -150,7 +150,7 @@ def test_nobody_waits_for_who_reads_the_log(serve):
     reader, writer = full_pipe()
     try:
         server = serve(ready=False, workers=1, stderr=writer)
-        until(lambda: os.path.exists(server.place), "it listens")
+        until(lambda: answers(server.place), "it listens")
         client = server.client()
         number = 3000
         for i in range(number):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import fastgrey
+from ports import free_port
 from serving import hook, policy, until
 from shared import redis_server
 
@@ -27,7 +28,7 @@ def _engine(port):
 @pytest.fixture
 def port():
     redis_server.program()
-    return redis_server.free_port()
+    return free_port()
 
 
 def test_records_are_the_engines(serve, port, path):

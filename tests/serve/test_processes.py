@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +13,7 @@ import pytest
 import fastgrey
 from aging import age
 from fastgrey.serve import addresses
-from serving import Client, Server, children, hook, policy, until
+from serving import Client, Server, answers, children, hook, policy, until
 
 
 class Asking(threading.Thread):
@@ -345,14 +344,9 @@ def test_what_a_killed_server_left_is_no_obstacle(serve):
     server.process.wait()
     until(lambda: os.path.exists(server.place), "the socket is still there")
     # Its workers listen until they have seen that the master is gone.
-    until(lambda: not _answers(server.place), "nobody listens")
+    until(lambda: not answers(server.place), "nobody listens")
     second = serve()
     assert second.ask(policy()).startswith("action=")
-
-
-def _answers(place):
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(place) == 0
 
 
 @pytest.mark.parametrize("wrong", ["no store", "a file in the way", "nowhere to listen"])
@@ -375,8 +369,19 @@ def test_it_says_in_one_line_why_it_cannot_begin(serve, make_store, path, tmp_pa
         assert (tmp_path / "policy.sock").read_text() == "mine"
 
 
+# The command, with less patience than it has.
+IMPATIENT = """
+import sys
+from fastgrey.serve import master
+from fastgrey.cli.main import main
+master.GRACE = -4
+sys.argv = sys.argv[1:]
+main()
+"""
+
+
 def test_a_worker_that_is_stuck_does_not_hold_up_the_end(serve):
-    server = serve(workers=1)
+    server = serve(workers=1, wrapper=[sys.executable, "-c", IMPATIENT])
     (worker, _), = server.processes().items()
     os.kill(worker, signal.SIGSTOP)
     begun = time.monotonic()

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from serving import PATIENCE, policy, until
+from serving import PATIENCE, answers, policy, until
 
 
 class Manager:
@@ -88,7 +88,7 @@ def place():
 
 def test_sockets_that_the_manager_opened_are_served(serve, activate, place, path):
     server = serve(ready=False, wrapper=[activate, "-l", place, "--fdname=policy"])
-    until(lambda: os.path.exists(place), "the manager listens")
+    until(lambda: answers(place), "the manager listens")
     client = server.client(place)
     assert client.ask(policy()).startswith("action=DEFER")
     server.begun()
@@ -109,7 +109,7 @@ def test_the_manager_may_open_the_hooks_socket(serve, activate, path, make_store
     if len(str(place)) > 107:
         pytest.skip("the path of the test's store is too long for systemd-socket-activate")
     server = serve(ready=False, wrapper=[activate, "-l", str(place)])
-    until(place.exists, "the manager listens")
+    until(lambda: answers(str(place)), "the manager listens")
     assert server.client(os.path.relpath(place)).ask(policy()).startswith("action=DEFER")
     assert server.stop() == 0
     assert place.exists()

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
+from machine import lower
+from ports import free_port
 from serving import children, policy, until
-from supervisors import free_port
 
 
 class Watched:
@@ -100,13 +101,20 @@ def test_a_worker_that_is_killed(watched):
     one = watched(workers=1)
     one.server.client().ask(policy())
     one.becomes({("requests_total", "defer", "postfix"): 1})
-    (worker,) = set(children(one.server.process.pid)) - {one.watcher()}
-    os.kill(worker, signal.SIGKILL)
-    until(lambda: one.get("/health") == (503, "0 of 1 workers run\n"), "the worker is missed")
+    watcher = one.watcher()
+
+    def missed():
+        # Its successors too: each one comes later after the one before it, until there is time to see it.
+        for worker in set(children(one.server.process.pid)) - {watcher}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+        return one.get("/health") == (503, "0 of 1 workers run\n")
+
+    until(missed, "the worker is missed")
     until(lambda: one.get("/health") == (200, "alive\n"), "another one runs")
     one.server.client().ask(policy())
-    one.becomes({("requests_total", "defer", "postfix"): 2, ("worker_restarts_total",): 1, ("workers",): 1,
-                 ("connections_open",): 1})
+    one.becomes({("requests_total", "defer", "postfix"): 2, ("workers",): 1, ("connections_open",): 1})
+    assert one.samples()["worker_restarts_total",] >= 1
 
 
 def test_reload_counts_on(watched):
@@ -122,7 +130,7 @@ def test_reload_counts_on(watched):
     one.server.ask(policy())
     one.becomes({("requests_total", "defer", "postfix"): 2, ("workers",): 2, ("worker_restarts_total",): 0})
     one.port = before
-    assert one.get("/health") is None
+    until(lambda: one.get("/health") is None, "nobody answers there any more")
 
 
 def test_the_watcher_is_killed(watched):
@@ -144,8 +152,10 @@ def test_the_watcher_has_nothing_of_mail(watched):
     watcher = until(one.watcher, "it answers")
     listening = [os.readlink(f"/proc/{watcher}/fd/{fd}") for fd in os.listdir(f"/proc/{watcher}/fd")]
     inodes = {line.split()[6]: line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if "serve.sock" in line}
+    assert inodes
     assert not [inode for inode in inodes if f"socket:[{inode}]" in listening]
-    assert os.getpriority(os.PRIO_PROCESS, watcher) == 10
+    # The tests may give way to others themselves.
+    assert os.getpriority(os.PRIO_PROCESS, watcher) == lower(10)
 
 
 def test_it_ends_with_the_server(watched):

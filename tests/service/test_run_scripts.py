@@ -14,7 +14,9 @@ import pytest
 from conftest import HOOK
 from fastgrey.shipped import CHECKOUT
 from machine import needs_root, open_the_way
-from supervisors import DAEMONTOOLS, RESTART, RUNIT, S6, SECONDS, Supervised, free_port, until
+from ports import free_port
+from serving import until
+from supervisors import DAEMONTOOLS, RESTART, RUNIT, S6, SECONDS, Supervised
 
 pytestmark = needs_root
 

@@ -14,8 +14,9 @@ import pytest
 from conftest import FASTGREY
 from fastgrey.shipped import CHECKOUT
 from machine import NOBODY, as_nobody, needs_root, open_the_way
-from serving import Client, policy
-from supervisors import DAEMONTOOLS, RESTART, RUNIT, S6, Supervised, free_port, until
+from ports import free_port
+from serving import Client, policy, until
+from supervisors import DAEMONTOOLS, RESTART, RUNIT, S6, Supervised
 
 SCRIPTS = CHECKOUT / "contrib" / "run" / "serve"
 USER = "nobody"

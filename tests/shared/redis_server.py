@@ -4,7 +4,6 @@ import contextlib
 import functools
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,9 @@ from pathlib import Path
 
 import pytest
 import valkey
+
+from ports import free_port
+from serving import until
 
 PROGRAMS = ("valkey-server", "redis-server")
 SERVICE = "greylist"
@@ -31,22 +33,13 @@ def program() -> str:
     return found
 
 
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def wait_until(condition, what):
     """Wait until condition() is true; an error of the client counts as not yet."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
+    def met():
         with contextlib.suppress(valkey.ValkeyError, OSError):
-            if condition():
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"waited {PATIENCE} seconds for {what}")
+            return condition()
+
+    until(met, what)
 
 
 class Server:

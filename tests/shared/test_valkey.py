@@ -15,6 +15,7 @@ from fastgrey.errors import EngineError
 from fastgrey.shared.engine import Write
 from fastgrey.shared.open import engine_from_url
 from fastgrey.shared.valkey import SWAP_SHA
+from ports import free_port
 from shared import redis_server
 from shared.conftest import opened
 from shared.engines import new_space
@@ -269,7 +270,7 @@ def test_names_of_engines():
 # Being away.
 
 def test_nobody_listens():
-    line = error_of(f"valkey://:{PASSWORD}@127.0.0.1:{redis_server.free_port()}")
+    line = error_of(f"valkey://:{PASSWORD}@127.0.0.1:{free_port()}")
     assert "Connection refused" in line
 
 
@@ -334,7 +335,7 @@ async def until_it_answers(engine, slots):
 def test_after_a_failure_nobody_waits_for_a_while(server):
     """Attempts to connect come ever more rarely, however many ask."""
     async def run():
-        engine = engine_from_url(f"valkey://127.0.0.1:{redis_server.free_port()}", timeout=PATIENT)
+        engine = engine_from_url(f"valkey://127.0.0.1:{free_port()}", timeout=PATIENT)
         attempts = 0
         connect = engine._line._connect
 
@@ -422,7 +423,7 @@ def test_the_server_drops_what_expired(server):
                 await asyncio.sleep(0.1)
             assert found == [0, NOW]
             # A new life for a record is a new time to keep it.
-            assert await engine.swap(slots, [Write(0, 0, NOW, 1), Write(1, NOW, NOW + 1, 1)])
+            assert await engine.swap(slots, [Write(0, 0, NOW, 4), Write(1, NOW, NOW + 1, 4)])
             assert await engine.swap(slots, [Write(1, NOW + 1, NOW + 2, 600)])
             while (found := await engine.fetch(slots))[0] and time.monotonic() < deadline:
                 await asyncio.sleep(0.1)
@@ -561,7 +562,7 @@ def test_a_sentinel_that_names_a_replica_is_not_believed():
 
 def test_sentinels_that_are_gone_are_passed_over():
     with redis_server.watched() as watched:
-        url = f"valkey+sentinel://127.0.0.1:{redis_server.free_port()},127.0.0.1:{watched.sentinels[0].port}/greylist"
+        url = f"valkey+sentinel://127.0.0.1:{free_port()},127.0.0.1:{watched.sentinels[0].port}/greylist"
 
         async def run():
             async with opened(engine_from_url(url, timeout=PATIENT)) as (engine,):
@@ -606,7 +607,7 @@ def test_a_single_server_that_is_named_as_a_cluster(server):
 
 def test_nodes_that_are_gone_are_passed_over(cluster):
     async def run():
-        url = f"valkey+cluster://127.0.0.1:{redis_server.free_port()},127.0.0.1:{cluster.nodes[1].port}"
+        url = f"valkey+cluster://127.0.0.1:{free_port()},127.0.0.1:{cluster.nodes[1].port}"
         async with opened(engine_from_url(url, timeout=PATIENT)) as (engine,):
             await write_one(engine)
 
