@@ -147,6 +147,9 @@ class Postgresql:
             options = conninfo_to_dict(url)
         except psycopg.ProgrammingError:
             raise unreadable from None
+        if any("@" in str(options.get(part) or "") for part in ("host", "port", "dbname")):
+            # A slash in a password ends it: what is taken for port and database is a part of it.
+            raise unreadable
         wait = max(2, math.ceil(self.timeout))
         defaults = {"target_session_attrs": "read-write", "connect_timeout": wait, "application_name": "fastgrey",
                     "tcp_user_timeout": 1000 * wait, "keepalives_idle": 30, "keepalives_interval": 10,
