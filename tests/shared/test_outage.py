@@ -139,6 +139,50 @@ def test_what_was_forgotten_on_purpose_stays_forgotten(tmp_path, carried):
     asyncio.run(run())
 
 
+def forget(engine, now):
+    """As fastgrey forget does on another machine."""
+    for slot in list(engine.records):
+        engine.records[slot] = 1 if slot[0] in ("waiting", "hops") else now
+
+
+def test_a_copy_by_which_mail_passed_meanwhile_does_not_undo_a_forgetting(tmp_path):
+    async def run():
+        engine, same = engines()
+        clock = Clock()
+        async with machine(tmp_path / "s", engine, same, clock) as one:
+            await befriend(one)
+            await one.settled()
+            engine.away = True
+            forget(engine, clock.now + 10)
+            clock.now += 2 * 86_400
+            assert (await one.check(FRIEND)).reason == "known-domain"
+            engine.away = False
+            await one.settled()
+            assert {count_of(record) for (kind, _), record in engine.records.items() if kind == "domain"} == {0}
+            assert (await one.check(FRIEND)).reason == "new"
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("lose", ["before", "after"])
+def test_a_promotion_in_doubt_after_a_forgetting_counts(tmp_path, lose):
+    async def run():
+        engine, same = engines()
+        clock = Clock()
+        async with machine(tmp_path / "s", engine, same, clock) as one:
+            await befriend(one)
+            await one.settled()
+            forget(engine, clock.now + 10)
+            clock.now += 20
+            assert (await one.check(FRIEND)).reason == "new"
+            clock.now += DELAY
+            engine.lose = lose
+            assert (await one.check(FRIEND)).reason == "retry"
+            await one.settled()
+            counts = {kind: count_of(record) for (kind, _), record in engine.records.items()}
+            assert (counts["client"], counts["domain"], counts["triplet"]) == (1, 1, 1)
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("lose", ["before", "after"])
 def test_a_promotion_whose_writing_is_in_doubt_counts_once(tmp_path, lose):
     async def run():
