@@ -139,6 +139,44 @@ def test_what_was_forgotten_on_purpose_stays_forgotten(tmp_path, carried):
     asyncio.run(run())
 
 
+def test_an_engine_is_opened_by_one_though_several_find_it(tmp_path):
+    """Whoever opens for mail, and the breaker: connections of an engine that is opened twice at once are anybody's."""
+    class Counted(MemoryEngine):
+        opened = 0
+
+        async def open(self):
+            self.opened += 1
+            await asyncio.sleep(0)
+            await super().open()
+
+    async def run():
+        engine = Counted()
+        async with machine(tmp_path / "s", engine, engine, Clock(), keeping=False) as one:
+            one.greylist._opened, engine.opened = False, 0
+            await asyncio.gather(*(one.greylist._probe() for _ in range(3)))
+            assert engine.opened == 1
+    asyncio.run(run())
+
+
+def test_an_engine_that_lost_its_secret_has_it_again(tmp_path):
+    class Secretive(MemoryEngine):
+        kept = None
+
+        async def secret(self, own):
+            self.kept = self.kept or own
+            return self.kept
+
+    async def run():
+        engine = Secretive()
+        async with machine(tmp_path / "s", engine, engine, Clock(), keeping=False) as one:
+            await one.keeper._upkeep()
+            first, engine.kept = engine.kept, None
+            one.keeper._upkept -= 1000
+            await one.keeper._upkeep()
+            assert first and engine.kept == first
+    asyncio.run(run())
+
+
 def forget(engine, now):
     """As fastgrey forget does on another machine."""
     for slot in list(engine.records):
