@@ -512,6 +512,20 @@ def test_earned_records_wait_for_a_replica():
         asyncio.run(run(watched))
 
 
+def test_many_that_wait_for_replicas_that_do_not_answer_are_written(server):
+    """They do so together, and what comes meanwhile is not late because of them."""
+    async def run():
+        async with opened(engine_from_url(f"{server.url}?wait=1", timeout=2)) as (engine,):
+            async def write(number):
+                await asyncio.sleep(number / 10)
+                return await engine.swap(slots_of(1), [Write(0, 0, NOW, 600)])
+
+            assert await asyncio.gather(*map(write, range(60))) == [True] * 60
+            assert engine.unconfirmed == 60
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("password", [None, PASSWORD])
 def test_a_failover_is_followed(password):
     """Nothing that was written is gone."""
