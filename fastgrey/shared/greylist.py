@@ -15,8 +15,6 @@ from .standby import Standby, View
 
 # As often a decision begins anew because another one changed a record that it goes by.
 TRIES = 8
-# Seconds to wait for the turn to do so.
-PATIENCE = 3.0
 # What a probe writes: nobody's hops. An engine that can be read and not written to, as one that only follows another, is
 # no use.
 PROBE: Slot = ("hops", bytes(16))
@@ -26,13 +24,15 @@ class Greylist:
     """A store whose records are with an engine; the policy, its rules and windows and the counters are its own.
 
     With a standby, decisions go on while the engine is away (docs/shared-outage.md); without, they end as on_error
-    says.
+    says. bound: seconds after which a decision goes on without the engine, whatever it has asked by then; None for as
+    long as it takes.
     """
 
-    def __init__(self, store: Store, engine: Engine, standby: Standby | None = None):
+    def __init__(self, store: Store, engine: Engine, standby: Standby | None = None, bound: float | None = None):
         self.store = store
         self.engine = engine
         self.standby = standby
+        self.bound = bound
         self.breaker = Breaker(self._probe)
         # Decisions that were made without the engine.
         self.alone = 0
@@ -79,12 +79,13 @@ class Greylist:
         asked: list[list[int]] = []
         if self.breaker.asks or self.standby is None:
             try:
-                if await self._ask(case, request, asked) or await self._ask_in_turn(case, request, asked):
-                    return case.finish()
+                async with asyncio.timeout(self.bound):
+                    if await self._ask(case, request, asked) or await self._ask_in_turn(case, request, asked):
+                        return case.finish()
+            except TimeoutError:
+                self._failed(f"the engine {self.engine.name} takes over {self.bound:g}s for a decision; see its load")
             except EngineError as error:
-                self._failures += 1
-                if self.standby is not None:
-                    self.breaker.failed(str(error))
+                self._failed(str(error))
             except StoreError:
                 return case.fail()
         return await self._alone(case, request, asked[0] if asked else None)
@@ -100,20 +101,18 @@ class Greylist:
         failures = self._failures
         # What it wanted to write was not written: that is not in doubt.
         asked.clear()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._turn.acquire()
-        except TimeoutError:
-            return False
-        try:
+        async with self._turn:
             # Where the engine failed the one before, the next ones do not wait for the time-out as well.
             for _ in range(TRIES if self._failures == failures else 0):
                 if await self._ask(case, request, asked):
                     return True
                 asked.clear()
-        finally:
-            self._turn.release()
         return False
+
+    def _failed(self, why: str) -> None:
+        self._failures += 1
+        if self.standby is not None:
+            self.breaker.failed(why)
 
     async def _try(self, case: Case, request: dict[str, Any], theirs: list[int]) -> bool:
         """Decide on what the engine holds now; whether what it held still stood when it was written."""

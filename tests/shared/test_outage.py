@@ -139,6 +139,29 @@ def test_what_was_forgotten_on_purpose_stays_forgotten(tmp_path, carried):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("call", ["fetch", "swap"])
+def test_a_decision_is_made_in_time_though_the_engine_may_take_longer(tmp_path, call):
+    """A worker answers as on_error says in the end, and that would defer whom the machine knows."""
+    async def run():
+        engine = MemoryEngine()
+        async with machine(tmp_path / "s", engine, engine, Clock()) as one:
+            await befriend(one)
+            await one.check(STRANGER)
+            one.clock.now += DELAY
+
+            async def hang(*arguments):
+                await asyncio.Event().wait()
+
+            setattr(engine, call, hang)
+            one.greylist.bound = 0.2
+            assert (await one.check(STRANGER)).reason == "retry"
+            assert not one.greylist.breaker.asks
+            assert (await one.check(FRIEND)).reason == "known-domain"
+            delattr(engine, call)
+            one.greylist.bound = None
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
 def test_an_engine_is_opened_by_one_though_several_find_it(tmp_path):
     """Whoever opens for mail, and the breaker: connections of an engine that is opened twice at once are anybody's."""
     class Counted(MemoryEngine):
