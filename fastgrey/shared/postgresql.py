@@ -184,6 +184,9 @@ class Postgresql:
                 cursor_factory=psycopg.AsyncRawCursor)
         except psycopg.Error as error:
             raise EngineError(self._told(error)) from None
+        except UnicodeError as error:
+            # From IDNA: an empty label, or one of more than 63 characters.
+            raise EngineError(f"{self.name}: no such host can be: {error}; name a host that there is") from None
         self._prefer(connection.info.host, str(connection.info.port))
         guard = asyncio.get_running_loop().call_later(2 * patience, hang_up, connection)
         try:
