@@ -337,13 +337,19 @@ async def until_it_answers(engine, slots):
 
 def test_one_that_is_slow_and_steady_is_given_up():
     """It always has an answer to the oldest question by the next look, and those behind it wait longer and longer."""
+    serving = []
+
     async def answer(reader, writer):
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        serving.append(asyncio.current_task())
+        try:
             while head := await reader.readline():
                 words = [await reader.readexactly(int((await reader.readline())[1:]) + 2) for _ in range(int(head[1:]))]
                 await asyncio.sleep(0.01)
                 writer.write(b"*1\r\n$-1\r\n" if words[0] == b"MGET\r\n" else b"+OK\r\n")
-        writer.close()
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.transport.abort()
 
     async def run():
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as slow:
@@ -352,6 +358,11 @@ def test_one_that_is_slow_and_steady_is_given_up():
                 found = await asyncio.gather(*(engine.fetch(slots_of(1)) for _ in range(1000)), return_exceptions=True)
                 assert found[0] == [0]
                 assert "does not answer within 2s" in str(found[-1])
+            for task in serving:
+                task.cancel()
+            await asyncio.wait(serving)
+            # For the transport, which closes its socket in the next turn.
+            await asyncio.sleep(0)
 
     asyncio.run(run())
 
