@@ -14,6 +14,8 @@ from .options import Options
 
 # Seconds between tries to open an engine that is away.
 AGAIN = 2.0
+# Seconds for a decision: below those after which a worker answers as on_error says (worker.py), whatever the time-out.
+BOUND = 6.0
 
 
 def engine(options: Options) -> SharedEngine:
@@ -24,7 +26,7 @@ def engine(options: Options) -> SharedEngine:
 
 def greylist(store: Store, options: Options) -> Greylist:
     """Decisions of one process on the engine's records."""
-    return Greylist(store, engine(options), Standby(store) if options.fallback == "local" else None)
+    return Greylist(store, engine(options), Standby(store) if options.fallback == "local" else None, BOUND)
 
 
 async def opened(shared: Greylist, say: Callable[[str], None], tried: asyncio.Event) -> None:

@@ -35,8 +35,13 @@ def parse(url: str, port: int) -> Address:
     scheme, _, rest = url.partition("://")
     try:
         parts = urlsplit(f"//{rest}")
-    except ValueError as error:
-        raise EngineError(f"the URL of the engine, {scheme}://…: {error}; write {scheme}://HOST:{port}") from None
+    except ValueError:
+        # What it says may hold all of it.
+        raise EngineError(f"the URL of the engine, {scheme}://…, cannot be read; write {scheme}://HOST:{port}") from None
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        # A password that ends the hosts too early; what is taken for a host or a path is a part of it.
+        raise EngineError(f"the URL of the engine, {scheme}://…, has an @ behind its hosts; write / ? and # in a "
+                          "password as %2F %3F and %23, or name a password_file")
     login, at, hosts = parts.netloc.rpartition("@")
     user, colon, password = login.partition(":")
     return Address(

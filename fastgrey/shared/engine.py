@@ -74,6 +74,12 @@ async def opened(engine: Engine, store: Store) -> None:
     """Open an engine, and see that its keys are made of the secret of this store. EngineError, also where they are not:
     what either knows means nothing to the other."""
     await engine.open()
+    await agreed(engine, store)
+
+
+async def agreed(engine: Engine, store: Store) -> None:
+    """See that the keys of an open engine are made of the secret of this store; one that lost it has it again.
+    EngineError."""
     own = store_secret(store)
     if await engine.secret(own) != own:
         raise EngineError(f"the engine {engine.name} holds records under another secret than the store {store.path}; put a "

@@ -1,6 +1,7 @@
 """Decisions on the records of an engine, under the policy of a store; and on what the machine knows by itself, while
 the engine is away."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -23,17 +24,26 @@ class Greylist:
     """A store whose records are with an engine; the policy, its rules and windows and the counters are its own.
 
     With a standby, decisions go on while the engine is away (docs/shared-outage.md); without, they end as on_error
-    says.
+    says. bound: seconds after which a decision goes on without the engine, whatever it has asked by then; None for as
+    long as it takes.
     """
 
-    def __init__(self, store: Store, engine: Engine, standby: Standby | None = None):
+    def __init__(self, store: Store, engine: Engine, standby: Standby | None = None, bound: float | None = None):
         self.store = store
         self.engine = engine
         self.standby = standby
+        self.bound = bound
         self.breaker = Breaker(self._probe)
         # Decisions that were made without the engine.
         self.alone = 0
         self._opened = False
+        # Whoever opens and the breaker may both find that the engine is back.
+        self._opening = asyncio.Lock()
+        # Of those in this process that met others at a record, one goes on at a time: of a hundred that write the same
+        # record at once, one comes first each time, and most would never.
+        self._turn = asyncio.Lock()
+        # How often the engine failed.
+        self._failures = 0
 
     async def open(self) -> None:
         """Open engine and standby; what is open already stays so. Where the engine is away and there is a standby,
@@ -66,20 +76,43 @@ class Greylist:
         """The same of a case that was made of that request, which keeps what the decision came to."""
         if (verdict := case.verdict) is not None:
             return verdict
-        theirs: list[int] | None = None
+        asked: list[list[int]] = []
         if self.breaker.asks or self.standby is None:
             try:
-                for _ in range(TRIES):
-                    theirs = None
-                    theirs = await self.engine.fetch(case.slots)
-                    if await self._try(case, request, theirs):
+                async with asyncio.timeout(self.bound):
+                    if await self._ask(case, request, asked) or await self._ask_in_turn(case, request, asked):
                         return case.finish()
+            except TimeoutError:
+                self._failed(f"the engine {self.engine.name} takes over {self.bound:g}s for a decision; see its load")
             except EngineError as error:
-                if self.standby is not None:
-                    self.breaker.failed(str(error))
+                self._failed(str(error))
             except StoreError:
                 return case.fail()
-        return await self._alone(case, request, theirs)
+        return await self._alone(case, request, asked[0] if asked else None)
+
+    async def _ask(self, case: Case, request: dict[str, Any], asked: list[list[int]]) -> bool:
+        """Decide on what the engine holds, which asked has then; whether that still stood when it was written."""
+        asked.clear()
+        asked.append(theirs := await self.engine.fetch(case.slots))
+        return await self._try(case, request, theirs)
+
+    async def _ask_in_turn(self, case: Case, request: dict[str, Any], asked: list[list[int]]) -> bool:
+        """The same for one who met others, a few times more."""
+        failures = self._failures
+        # What it wanted to write was not written: that is not in doubt.
+        asked.clear()
+        async with self._turn:
+            # Where the engine failed the one before, the next ones do not wait for the time-out as well.
+            for _ in range(TRIES if self._failures == failures else 0):
+                if await self._ask(case, request, asked):
+                    return True
+                asked.clear()
+        return False
+
+    def _failed(self, why: str) -> None:
+        self._failures += 1
+        if self.standby is not None:
+            self.breaker.failed(why)
 
     async def _try(self, case: Case, request: dict[str, Any], theirs: list[int]) -> bool:
         """Decide on what the engine holds now; whether what it held still stood when it was written."""
@@ -123,9 +156,10 @@ class Greylist:
 
     async def _probe(self) -> None:
         """Whether the engine answers, and takes what is written to it."""
-        if not self._opened:
-            await opened(self.engine, self.store)
-            self._opened = True
+        async with self._opening:
+            if not self._opened:
+                await opened(self.engine, self.store)
+                self._opened = True
         there, = await self.engine.fetch([PROBE])
         await self.engine.swap([PROBE], [Write(0, there, there % 2 + 1, 60)])
 

@@ -228,11 +228,13 @@ class Change:
         """As Journal.look, and nobody changes it before the transaction ends."""
         return Journal._look(self._connection, slots)
 
-    def owe(self, slot: Slot, record: int, gains: int) -> None:
-        """Keep a record for the engine; gains are added to those that are there."""
+    def owe(self, slot: Slot, record: int, gains: int, in_doubt: bool = False) -> None:
+        """Keep a record for the engine; gains are added to those that are there. in_doubt: it was tried to put this
+        record there, and it may be there."""
+        sent, more = (record, 0) if in_doubt and gains else (0, gains)
         self._connection.execute(
-            "INSERT INTO owed VALUES (?, ?, ?, ?, 0, 0) ON CONFLICT DO UPDATE SET record = excluded.record, "
-            "gains = gains + excluded.gains", (*_names([slot])[0], _signed(record), gains))
+            "INSERT INTO owed VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET record = excluded.record, "
+            "gains = gains + ?", (*_names([slot])[0], _signed(record), gains, _signed(sent), gains - more, more))
 
     def copy(self, slot: Slot, record: int) -> None:
         """Keep a record for the local table."""

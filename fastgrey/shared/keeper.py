@@ -12,7 +12,7 @@ from fastgrey._core import Store
 from fastgrey.errors import EngineError, StoreError
 
 from .embedded import merge
-from .engine import Engine, Write, opened
+from .engine import Engine, Write, agreed, opened
 from .journal import SIZE, Journal, Owed
 from .merging import Spans
 
@@ -93,6 +93,8 @@ class Keeper:
             await opened(self.engine, self.store)
             self._opened = True
         if (moment := time.monotonic()) - self._upkept > UPKEEP or not self._upkept:
+            # One that lost everything would take the secret of whichever machine starts next, and refuse this one's.
+            await agreed(self.engine, self.store)
             self._upkept = moment
             self.store.drop_expired(int(self._clock()))
             await self.engine.upkeep(int(self._clock()))

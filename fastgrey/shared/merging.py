@@ -76,9 +76,11 @@ class Spans(NamedTuple):
         """What becomes of the record there when one is written back to it that was earned elsewhere: as joined, but
         counts grow by the gains at least, for others were earned here meanwhile."""
         new = self.joined(kind, there, record)
-        if not there or not gains or abs(time_of(there) - time_of(record)) > self.span(kind):
+        if not there or abs(time_of(there) - time_of(record)) > self.span(kind):
             return new
         if not count_of(there) and kind in KNOWN:
-            # Forgotten: before all of it was earned, or after.
-            return packed(time_of(record), gains) if time_of(record) > time_of(there) else there
+            # Forgotten: before all of it was earned, or after. That a mail was let pass meanwhile earns nothing.
+            return packed(time_of(record), gains) if gains and time_of(record) > time_of(there) else there
+        if not gains:
+            return new
         return packed(time_of(new), max(count_of(there) + gains, count_of(new)))

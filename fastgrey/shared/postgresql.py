@@ -147,6 +147,9 @@ class Postgresql:
             options = conninfo_to_dict(url)
         except psycopg.ProgrammingError:
             raise unreadable from None
+        if any("@" in str(options.get(part) or "") for part in ("host", "port", "dbname")):
+            # A slash in a password ends it: what is taken for port and database is a part of it.
+            raise unreadable
         wait = max(2, math.ceil(self.timeout))
         defaults = {"target_session_attrs": "read-write", "connect_timeout": wait, "application_name": "fastgrey",
                     "tcp_user_timeout": 1000 * wait, "keepalives_idle": 30, "keepalives_interval": 10,
@@ -181,6 +184,9 @@ class Postgresql:
                 cursor_factory=psycopg.AsyncRawCursor)
         except psycopg.Error as error:
             raise EngineError(self._told(error)) from None
+        except UnicodeError as error:
+            # From IDNA: an empty label, or one of more than 63 characters.
+            raise EngineError(f"{self.name}: no such host can be: {error}; name a host that there is") from None
         self._prefer(connection.info.host, str(connection.info.port))
         guard = asyncio.get_running_loop().call_later(2 * patience, hang_up, connection)
         try:

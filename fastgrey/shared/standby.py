@@ -123,9 +123,8 @@ class Standby:
                in_doubt: bool) -> bool:
         self._write_copies()
         new = {i: view.together[i] for i in view.lacking} | {write.index: write.new for write in writes}
-        # What is in doubt is owed as it is, not as so many more: else it would count twice.
-        more = set() if in_doubt else {write.index for write in writes if slots[write.index][0] == "hops"
-                                       or (promotes and slots[write.index][0] in KNOWN)}
+        more = {write.index for write in writes if slots[write.index][0] == "hops"
+                or (promotes and slots[write.index][0] in KNOWN)}
         try:
             if not promotes and self.journal.crowded():
                 raise FullError
@@ -134,7 +133,7 @@ class Standby:
                 if any(here[i] != view.mine[i] for i in new):
                     return False
                 for i, record in new.items():
-                    change.owe(slots[i], record, int(i in more))
+                    change.owe(slots[i], record, int(i in more), in_doubt)
         except sqlite3.Error:
             # The local table has it at least, and the engine learns it when the mail comes again.
             self.not_kept += len(new)

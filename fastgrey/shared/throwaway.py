@@ -15,12 +15,16 @@ from .greylist import Greylist
 from .open import engine_from_url
 
 PREFIX = "fastgrey_replay_"
-# Seconds after which the engine drops what nobody could remove any more.
-KEEP_MOST = 86400
+# Seconds after which the engine may drop what nobody could remove any more.
+KEEP = 86400
 
 
 class Throwaway:
-    """An engine on which no record lives longer than a day, and which remembers what went wrong."""
+    """An engine on which every record lives for a day, and which remembers what went wrong.
+
+    Seconds of the engine are not those of recorded mail: of a record that is of use for a minute more, the mail of that
+    minute may take an hour to decide.
+    """
 
     def __init__(self, engine: SharedEngine) -> None:
         self.engine = engine
@@ -36,7 +40,7 @@ class Throwaway:
 
     async def swap(self, slots: Sequence[Slot], writes: Sequence[Write]) -> bool:
         try:
-            return await self.engine.swap(slots, [write._replace(keep=min(write.keep, KEEP_MOST)) for write in writes])
+            return await self.engine.swap(slots, [write._replace(keep=KEEP) for write in writes])
         except EngineError as error:
             self.failed = error
             raise

@@ -87,11 +87,17 @@ class Valkey:
         self._line = Line(self._connect, timeout)
         # A server answers nothing else on a connection that waits for its replicas.
         self._waiting_line = Line(self._connect, timeout) if self._replicas else self._line
+        # The question to replicas that is under way, and the one after it.
+        self._this_wait: asyncio.Task[tuple[int, Link | None]] | None = None
+        self._next_wait: asyncio.Task[tuple[int, Link | None]] | None = None
 
     async def open(self) -> None:
         await self._ask(self._line, b"SCRIPT", b"LOAD", SWAP, repeat=True)
 
     async def close(self) -> None:
+        if waits := [task for task in (self._this_wait, self._next_wait) if task is not None]:
+            await asyncio.wait(waits)
+        self._this_wait = None
         await self._line.close()
         await self._waiting_line.close()
 
@@ -271,15 +277,29 @@ class Valkey:
         return followed
 
     async def _wait(self, line: Line) -> None:
-        """Until the replicas have what was written, or for half the time-out. It counts as written either way."""
+        """Until the replicas have what was written, or for half the time-out and as long as the one before takes. It
+        counts as written either way."""
+        link = line.link
+        # What is asked next covers all that was written by then. One for each would come one after the other: what is
+        # to be written behind them would be late where no replica answers.
+        if self._next_wait is None:
+            self._next_wait = asyncio.create_task(self._confirm(line, self._this_wait))
+        confirmed, over = await asyncio.shield(self._next_wait)
+        # Another connection has written nothing that it could wait for.
+        if confirmed < self._replicas or over is not link:
+            self.unconfirmed += 1
+
+    async def _confirm(self, line: Line, before: asyncio.Task[tuple[int, Link | None]] | None) -> tuple[int, Link | None]:
+        """How many replicas have what was written, and the link over which it was."""
+        if before is not None:
+            await asyncio.wait([before])
+        self._this_wait, self._next_wait = self._next_wait, None
         link = line.link
         try:
             confirmed = await self._ask(line, b"WAIT", self._replicas, max(1, int(self.timeout * 500)))
         except EngineError:
             confirmed = 0
-        # Another connection has written nothing that it could wait for.
-        if confirmed < self._replicas or line.link is not link:
-            self.unconfirmed += 1
+        return confirmed, link if line.link is link else None
 
     def _error(self, error: BaseException) -> EngineError:
         return EngineError(explained(self.name, error, self.timeout))

@@ -116,19 +116,21 @@ class Link:
         except IndexError:
             self._give_up(LostError("it answers what nobody asked"))
 
-    def _watch(self, late: asyncio.Future[Any] | None = None) -> None:
-        """Look whether the oldest question is answered in time; late: one that was not when looked at before.
+    def _watch(self, looked: float | None = None) -> None:
+        """Look whether the oldest question is answered in time; looked: when one was not.
 
-        An answer that is there already counts, though this process was too busy to read it: hence a second look.
+        An answer that is there already counts, though this process was too busy to read it: hence a second look. By
+        then all that was late at the first must be answered, else a server that is slow and steady would always have
+        answered the oldest, and those behind it would wait as long as it takes.
         """
         self._timer = None
         if not self._asked or self.lost is not None:
             return
-        due, future = self._asked[0]
-        if future is late:
+        due, _ = self._asked[0]
+        if looked is not None and due <= looked:
             self._give_up(SilentError())
-        elif due <= self._loop.time():
-            self._timer = self._loop.call_later(self.timeout / 10, self._watch, future)
+        elif due <= (now := self._loop.time()):
+            self._timer = self._loop.call_later(self.timeout / 10, self._watch, now)
         else:
             self._timer = self._loop.call_at(due, self._watch)
 

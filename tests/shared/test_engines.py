@@ -316,6 +316,23 @@ def test_hops_at_once_are_all_counted(make_engine, store, space):
     asyncio.run(run())
 
 
+def test_of_many_promotions_at_once_none_is_an_error(make_engine, space):
+    """Bounces to many people, sent again in the same moment: each promotes the client that all have in common."""
+    count = 40
+    with replay.replay_store(None, settings_.defaults() | {"allow_client_after": 0, "on_error": 1}) as store:
+        async def run():
+            async with opened(make_engine(store, space)) as (engine,):
+                greylist = Greylist(store, engine)
+                bounces = [ask(sender="", recipient=f"u{number}@example.net") for number in range(count)]
+                await asyncio.gather(*(greylist.check(**bounce) for bounce in bounces))
+                verdicts = await asyncio.gather(*(greylist.check(**bounce | {"now": NOW + 400}) for bounce in bounces))
+                assert [verdict.reason for verdict in verdicts] == ["retry"] * count
+                slots = Case(store, **bounces[0]).slots
+                assert count_of(slots, await engine.fetch(slots), "client") == [count]
+
+        asyncio.run(run())
+
+
 def test_machines_know_what_the_others_let_pass(make_engine):
     """Two machines, each with a store of its own and one secret."""
     with new_store() as one:

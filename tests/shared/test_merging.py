@@ -65,3 +65,4 @@ def test_gains_around_a_forgetting():
     """What was earned before it is forgotten, what was earned after it counts."""
     assert SPANS.added("client", packed(120, 0), packed(110, 5), 2) == packed(120, 0)
     assert SPANS.added("client", packed(100, 0), packed(110, 5), 2) == packed(110, 2)
+    assert SPANS.added("client", packed(100, 0), packed(110, 5), 0) == packed(100, 0)

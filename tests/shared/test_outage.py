@@ -139,6 +139,111 @@ def test_what_was_forgotten_on_purpose_stays_forgotten(tmp_path, carried):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("call", ["fetch", "swap"])
+def test_a_decision_is_made_in_time_though_the_engine_may_take_longer(tmp_path, call):
+    """A worker answers as on_error says in the end, and that would defer whom the machine knows."""
+    async def run():
+        engine = MemoryEngine()
+        async with machine(tmp_path / "s", engine, engine, Clock()) as one:
+            await befriend(one)
+            await one.check(STRANGER)
+            one.clock.now += DELAY
+
+            async def hang(*arguments):
+                await asyncio.Event().wait()
+
+            setattr(engine, call, hang)
+            one.greylist.bound = 0.2
+            assert (await one.check(STRANGER)).reason == "retry"
+            assert not one.greylist.breaker.asks
+            assert (await one.check(FRIEND)).reason == "known-domain"
+            delattr(engine, call)
+            one.greylist.bound = None
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_an_engine_is_opened_by_one_though_several_find_it(tmp_path):
+    """Whoever opens for mail, and the breaker: connections of an engine that is opened twice at once are anybody's."""
+    class Counted(MemoryEngine):
+        opened = 0
+
+        async def open(self):
+            self.opened += 1
+            await asyncio.sleep(0)
+            await super().open()
+
+    async def run():
+        engine = Counted()
+        async with machine(tmp_path / "s", engine, engine, Clock(), keeping=False) as one:
+            one.greylist._opened, engine.opened = False, 0
+            await asyncio.gather(*(one.greylist._probe() for _ in range(3)))
+            assert engine.opened == 1
+    asyncio.run(run())
+
+
+def test_an_engine_that_lost_its_secret_has_it_again(tmp_path):
+    class Secretive(MemoryEngine):
+        kept = None
+
+        async def secret(self, own):
+            self.kept = self.kept or own
+            return self.kept
+
+    async def run():
+        engine = Secretive()
+        async with machine(tmp_path / "s", engine, engine, Clock(), keeping=False) as one:
+            await one.keeper._upkeep()
+            first, engine.kept = engine.kept, None
+            one.keeper._upkept -= 1000
+            await one.keeper._upkeep()
+            assert first and engine.kept == first
+    asyncio.run(run())
+
+
+def forget(engine, now):
+    """As fastgrey forget does on another machine."""
+    for slot in list(engine.records):
+        engine.records[slot] = 1 if slot[0] in ("waiting", "hops") else now
+
+
+def test_a_copy_by_which_mail_passed_meanwhile_does_not_undo_a_forgetting(tmp_path):
+    async def run():
+        engine, same = engines()
+        clock = Clock()
+        async with machine(tmp_path / "s", engine, same, clock) as one:
+            await befriend(one)
+            await one.settled()
+            engine.away = True
+            forget(engine, clock.now + 10)
+            clock.now += 2 * 86_400
+            assert (await one.check(FRIEND)).reason == "known-domain"
+            engine.away = False
+            await one.settled()
+            assert {count_of(record) for (kind, _), record in engine.records.items() if kind == "domain"} == {0}
+            assert (await one.check(FRIEND)).reason == "new"
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("lose", ["before", "after"])
+def test_a_promotion_in_doubt_after_a_forgetting_counts(tmp_path, lose):
+    async def run():
+        engine, same = engines()
+        clock = Clock()
+        async with machine(tmp_path / "s", engine, same, clock) as one:
+            await befriend(one)
+            await one.settled()
+            forget(engine, clock.now + 10)
+            clock.now += 20
+            assert (await one.check(FRIEND)).reason == "new"
+            clock.now += DELAY
+            engine.lose = lose
+            assert (await one.check(FRIEND)).reason == "retry"
+            await one.settled()
+            counts = {kind: count_of(record) for (kind, _), record in engine.records.items()}
+            assert (counts["client"], counts["domain"], counts["triplet"]) == (1, 1, 1)
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("lose", ["before", "after"])
 def test_a_promotion_whose_writing_is_in_doubt_counts_once(tmp_path, lose):
     async def run():

@@ -659,6 +659,7 @@ def test_refusals_are_one_line_with_a_remedy(server, sql):
     assert "createuser stranger" in refused(f"postgresql://stranger@{there}/postgres")
     assert "start the server there" in refused("postgresql://postgres@127.0.0.1:1/postgres")
     assert "start the server there" in refused("postgresql://postgres@/postgres?host=/nowhere")
+    assert "name a host that there is" in refused("postgresql://postgres@db..example.net/postgres")
     sql("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
     assert "max_connections" in refused(f"postgresql://crowded@{there}/postgres")
     for url in ("", "mysql://root@localhost/mail", "postgresql://me:hidden@[::1/mail"):

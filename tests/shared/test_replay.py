@@ -107,7 +107,8 @@ def test_what_stays_of_one_that_was_killed_expires(server):
     with server.client() as client:
         left = client.keys("*")
         assert left
-        assert all(0 < client.ttl(key) <= 86_400 for key in left)
+        # Nor earlier: a record with a minute left in recorded mail may be asked for an hour later.
+        assert all(80_000 < client.ttl(key) <= 86_400 for key in left)
         client.delete(*left)
 
 

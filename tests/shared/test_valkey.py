@@ -245,7 +245,11 @@ def test_urls_that_mean_nothing(url, says):
 
 
 @pytest.mark.parametrize("url", [f"valkey://u:{PASSWORD}@host:0", f"valkey://u:{PASSWORD}@one,two",
-                                 f"valkey+sentinel://:{PASSWORD}@host", f"valkey://u:{PASSWORD}@[::1"])
+                                 f"valkey+sentinel://:{PASSWORD}@host", f"valkey://u:{PASSWORD}@[::1",
+                                 f"valkey://u:{PASSWORD}/x@host", f"valkey://u:1/{PASSWORD}@host",
+                                 f"valkey://u:1?{PASSWORD}@host", f"valkey://u:1#{PASSWORD}@host",
+                                 f"valkey://u:{PASSWORD}\u2100@host", f"postgresql://u:1/{PASSWORD}@host/db",
+                                 f"postgresql://u:{PASSWORD}/x@host/db"])
 def test_no_error_shows_a_password(url):
     with pytest.raises(EngineError) as caught:
         engine_from_url(url)
@@ -330,6 +334,38 @@ async def until_it_answers(engine, slots):
             return await engine.fetch(slots)
         await asyncio.sleep(0.05)
     raise AssertionError("never asked again")
+
+
+def test_one_that_is_slow_and_steady_is_given_up():
+    """It always has an answer to the oldest question by the next look, and those behind it wait longer and longer."""
+    serving = []
+
+    async def answer(reader, writer):
+        serving.append(asyncio.current_task())
+        try:
+            while head := await reader.readline():
+                words = [await reader.readexactly(int((await reader.readline())[1:]) + 2) for _ in range(int(head[1:]))]
+                await asyncio.sleep(0.01)
+                writer.write(b"*1\r\n$-1\r\n" if words[0] == b"MGET\r\n" else b"+OK\r\n")
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.transport.abort()
+
+    async def run():
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as slow:
+            host, port = slow.sockets[0].getsockname()
+            async with opened(engine_from_url(f"valkey://{host}:{port}", timeout=2)) as (engine,):
+                found = await asyncio.gather(*(engine.fetch(slots_of(1)) for _ in range(1000)), return_exceptions=True)
+                assert found[0] == [0]
+                assert "does not answer within 2s" in str(found[-1])
+            for task in serving:
+                task.cancel()
+            await asyncio.wait(serving)
+            # For the transport, which closes its socket in the next turn.
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
 
 
 def test_after_a_failure_nobody_waits_for_a_while(server):
@@ -486,6 +522,20 @@ def test_earned_records_wait_for_a_replica():
 
     with redis_server.watched() as watched:
         asyncio.run(run(watched))
+
+
+def test_many_that_wait_for_replicas_that_do_not_answer_are_written(server):
+    """They do so together, and what comes meanwhile is not late because of them."""
+    async def run():
+        async with opened(engine_from_url(f"{server.url}?wait=1", timeout=2)) as (engine,):
+            async def write(number):
+                await asyncio.sleep(number / 10)
+                return await engine.swap(slots_of(1), [Write(0, 0, NOW, 600)])
+
+            assert await asyncio.gather(*map(write, range(60))) == [True] * 60
+            assert engine.unconfirmed == 60
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("password", [None, PASSWORD])
