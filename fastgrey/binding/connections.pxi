@@ -87,9 +87,10 @@ cdef class Connections:
         if server_watch(self.server, descriptor, LOOP_PLACE, 0, EPOLL_CTL_ADD, EPOLLIN) != 0:
             raise OSError(errno, os.strerror(errno))
 
-    def add(self, int descriptor):
-        """Take a connection over, descriptor and all; False where there are as many as there may be."""
-        cdef int error = peer_open(self.server, descriptor)
+    def add(self, int descriptor, bint own=False):
+        """Take a connection over, descriptor and all; False where there are as many as there may be. own: it came over
+        the store's own socket, and may say when it is."""
+        cdef int error = peer_open(self.server, descriptor, own)
         if error and error != EAGAIN:
             raise OSError(error, os.strerror(error))
         return error == 0
@@ -120,7 +121,7 @@ cdef class Connections:
             looked = 0
             asked_take(p.data, p.size, &looked, &a)
             asked_request(&a, d.clock, &q)
-            found.append((<uint64_t>p.number << 32 | d.asked[i], {
+            found.append((<uint64_t>p.turn << 32 | d.asked[i], {
                 "client": q.client.data[:q.client.size], "sender": q.sender.data[:q.sender.size],
                 "recipient": q.recipient.data[:q.recipient.size],
                 "client_name": q.name.data[:q.name.size] if q.name.data != NULL else None,
@@ -139,7 +140,7 @@ cdef class Connections:
         if place >= self.server.most:
             raise ValueError("no ticket of these connections")
         p = &self.server.peers[place]
-        if p.fd >= 0 and p.number == <uint32_t>(ticket >> 32) and p.waiting:
+        if p.fd >= 0 and p.turn == <uint32_t>(ticket >> 32) and p.waiting:
             with self.store.lock:
                 server_times(self.server)
                 peer_decided(self.server, place, &case.result)

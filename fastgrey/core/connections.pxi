@@ -52,6 +52,10 @@ cdef struct Peer:
     int fd
     # Tells whoever had the place before from who has it now.
     uint32_t number
+    # Tells an answer to the request that waits from a late one to a request before it.
+    uint32_t turn
+    # Came over the store's own socket.
+    bint own
     uint32_t next_vacant
     # What came and is not answered yet; while an answer is waited for, it begins with that request.
     unsigned char *data
@@ -152,7 +156,7 @@ cdef void peer_watch(Server *d, uint32_t place, unsigned int events) noexcept no
         server_watch(d, p.fd, place, p.number, EPOLL_CTL_MOD, events)
 
 
-cdef int peer_open(Server *d, int fd) noexcept nogil:
+cdef int peer_open(Server *d, int fd, bint own) noexcept nogil:
     """Take a connection; an errno where there is no room for it."""
     cdef uint32_t place = d.vacant
     cdef Peer *p
@@ -163,6 +167,7 @@ cdef int peer_open(Server *d, int fd) noexcept nogil:
         return errno
     server_times(d)
     p.fd = fd
+    p.own = own
     p.watched = EPOLLIN
     p.since = d.now
     p.began = 0
@@ -183,7 +188,7 @@ cdef void peer_settle(Server *d, Peer *p) noexcept nogil:
 
 cdef void peer_close(Server *d, uint32_t place) noexcept nogil:
     cdef Peer *p = &d.peers[place]
-    cdef uint32_t number = p.number + 1
+    cdef uint32_t number = p.number + 1, turn = p.turn
     peer_settle(d, p)
     close(p.fd)
     free(p.data)
@@ -191,6 +196,7 @@ cdef void peer_close(Server *d, uint32_t place) noexcept nogil:
     memset(p, 0, sizeof(Peer))
     p.fd = -1
     p.number = number
+    p.turn = turn
     p.next_vacant = d.vacant
     d.vacant = place
     d.count -= 1
@@ -300,6 +306,9 @@ cdef int request_answer(Server *d, uint32_t place, const Asked *a, Text *t) noex
     broken = asked_request(a, d.clock, &q)
     if broken:
         return broken
+    # Whoever says when it is can pass without waiting: that is for who can write the store.
+    if q.now != d.clock and not p.own:
+        return OTHERS_TIME
     p.asked_at = nanoseconds()
     if d.elsewhere:
         return 0
@@ -336,7 +345,7 @@ cdef void errand_send(Server *d, uint32_t place) noexcept nogil:
     asked_take(p.data, p.size, &looked, &a)
     asked_request(&a, d.clock, &q)
     if d.scribe >= 0:
-        size = errand_write(d.errand, place, p.number, &q, PROMOTION_LEFT)
+        size = errand_write(d.errand, place, p.turn, &q, PROMOTION_LEFT)
         sent = send(d.scribe, d.errand, size, MSG_DONTWAIT | MSG_NOSIGNAL)
     if p.unsent != (sent < 0):
         p.unsent = sent < 0
@@ -346,6 +355,7 @@ cdef void errand_send(Server *d, uint32_t place) noexcept nogil:
 cdef void peer_hand_over(Server *d, uint32_t place) noexcept nogil:
     cdef Peer *p = &d.peers[place]
     p.waiting = True
+    p.turn += 1
     p.since = d.now
     d.waiting += 1
     if d.elsewhere:
@@ -486,7 +496,7 @@ cdef bint scribe_answered(Server *d) noexcept nogil:
     if size != sizeof(done):
         scribe_lost(d)
         return False
-    if done.place < d.most and d.peers[done.place].number == done.number and d.peers[done.place].waiting:
+    if done.place < d.most and d.peers[done.place].turn == done.number and d.peers[done.place].waiting:
         d.store.part = b"pending" if done.in_pending else b"passed"
         peer_decided(d, done.place, &done.verdict)
     return True
