@@ -145,7 +145,7 @@ def test_the_watcher_has_nothing_of_mail(watched):
     listening = [os.readlink(f"/proc/{watcher}/fd/{fd}") for fd in os.listdir(f"/proc/{watcher}/fd")]
     inodes = {line.split()[6]: line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if "serve.sock" in line}
     assert not [inode for inode in inodes if f"socket:[{inode}]" in listening]
-    assert os.getpriority(os.PRIO_PROCESS, watcher) == 10
+    assert os.getpriority(os.PRIO_PROCESS, watcher) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
 
 
 def test_it_ends_with_the_server(watched):
@@ -198,3 +198,12 @@ def watched_engine_away(serve):
                              'engine = "valkey://127.0.0.1:1/0"\n'), port)
 
     return begin
+
+
+def test_who_keeps_an_engine_is_no_worker(serve):
+    """Or /health would find one that does nothing, and would miss a worker that is not there."""
+    port = free_port()
+    one = Watched(serve(config=f'metrics = "127.0.0.1:{port}"\nengine = "valkey://127.0.0.1:1/0"'), port)
+    until(lambda: one.get("/health"), "it answers")
+    until(lambda: len(children(one.server.process.pid)) == 4, "workers, keeper and watcher run")
+    one.becomes({("workers",): 2})
