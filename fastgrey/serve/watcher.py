@@ -39,11 +39,12 @@ class Watcher:
             host, _, port = options.metrics.rpartition(":")
             try:
                 listener = web.listen(host.removeprefix("[").removesuffix("]"), int(port))
-            except UnicodeError:
+            # A TypeError is what bind makes of a UnicodeError.
+            except (UnicodeError, TypeError):
                 raise ServeError(f"metrics = {options.metrics!r}: no name of a host; name an address") from None
             except OSError as error:
                 raise ServeError(f"cannot answer /metrics on {options.metrics}: "
-                                 f"{error.strerror or error}; "
+                                 f"{os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or error}; "
                                  "name another address as metrics in [serve], or none") from None
         if self._listener is not None:
             self._listener.close()
