@@ -44,7 +44,7 @@ class Watcher:
                 raise ServeError(f"metrics = {options.metrics!r}: no name of a host; name an address") from None
             except OSError as error:
                 raise ServeError(f"cannot answer /metrics on {options.metrics}: "
-                                 f"{os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or error}; "
+                                 f"{os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error}; "
                                  "name another address as metrics in [serve], or none") from None
         if self._listener is not None:
             self._listener.close()
