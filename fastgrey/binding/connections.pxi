@@ -87,9 +87,10 @@ cdef class Connections:
         if server_watch(self.server, descriptor, LOOP_PLACE, 0, EPOLL_CTL_ADD, EPOLLIN) != 0:
             raise OSError(errno, os.strerror(errno))
 
-    def add(self, int descriptor):
-        """Take a connection over, descriptor and all; False where there are as many as there may be."""
-        cdef int error = peer_open(self.server, descriptor)
+    def add(self, int descriptor, bint own=False):
+        """Take a connection over, descriptor and all; False where there are as many as there may be. own: it came over
+        the store's own socket, and may say when it is."""
+        cdef int error = peer_open(self.server, descriptor, own)
         if error and error != EAGAIN:
             raise OSError(error, os.strerror(error))
         return error == 0

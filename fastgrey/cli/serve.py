@@ -13,7 +13,7 @@ from fastgrey.cli.common import config_option, store_option, store_path
 @config_option
 @click.option("--listen", metavar="ADDRESS", multiple=True, help="unix:PATH, tcp:HOST:PORT or udp:HOST:PORT; in the "
               "place of what the configuration says. Repeatable.")
-@click.option("--workers", metavar="N", type=click.IntRange(0, 1024), help="Processes that answer; 0: one a processor.")
+@click.option("--workers", metavar="N", type=click.IntRange(0, 256), help="Processes that answer; 0: one a processor.")
 def serve(store: str | None, config: str | None, listen: tuple[str, ...], workers: int | None) -> int:
     """Answer mail servers that ask over a socket: Postfix, Exim, and hooks of a store whose records are shared.
 
@@ -28,9 +28,13 @@ def serve(store: str | None, config: str | None, listen: tuple[str, ...], worker
     from fastgrey.serve.master import Master
     from fastgrey.serve.options import Options
 
+    # Where nobody named a file, none need be there; but one that was read does not vanish with all that it says.
+    named = False
+
     def load() -> Options:
-        # Where nobody named a file, none need be there.
-        named = config or os.environ.get("FASTGREY_CONFIG") or os.path.exists(configuration.default_path())
+        nonlocal named
+        named = bool(named or config or os.environ.get("FASTGREY_CONFIG")
+                     or os.path.exists(configuration.default_path()))
         options = configuration.load_serve(config) if named else Options()
         return replace(options, listen=listen or options.listen,
                        workers=options.workers if workers is None else workers)

@@ -52,6 +52,8 @@ cdef struct Peer:
     int fd
     # Tells whoever had the place before from who has it now.
     uint32_t number
+    # Came over the store's own socket.
+    bint own
     uint32_t next_vacant
     # What came and is not answered yet; while an answer is waited for, it begins with that request.
     unsigned char *data
@@ -159,7 +161,7 @@ cdef void peer_watch(Server *d, uint32_t place, unsigned int events) noexcept no
         server_watch(d, p.fd, place, p.number, EPOLL_CTL_MOD, events)
 
 
-cdef int peer_open(Server *d, int fd) noexcept nogil:
+cdef int peer_open(Server *d, int fd, bint own) noexcept nogil:
     """Take a connection; an errno where there is no room for it."""
     cdef uint32_t place = d.vacant
     cdef Peer *p
@@ -170,6 +172,7 @@ cdef int peer_open(Server *d, int fd) noexcept nogil:
         return errno
     server_times(d)
     p.fd = fd
+    p.own = own
     p.watched = EPOLLIN
     p.since = d.now
     p.began = 0
@@ -309,6 +312,9 @@ cdef int request_answer(Server *d, uint32_t place, const Asked *a, Text *t) noex
     broken = asked_request(a, d.clock, &q)
     if broken:
         return broken
+    # Whoever says when it is can pass without waiting: that is for who can write the store.
+    if q.now != d.clock and not p.own:
+        return OTHERS_TIME
     p.asked_at = nanoseconds()
     if d.elsewhere:
         return 0

@@ -21,6 +21,7 @@ cdef enum Broken:
     OTHER_REQUEST = -3
     OTHER_FIELDS = -4
     NO_TIME = -5
+    OTHERS_TIME = -6
 
 
 # The parts are NULL where they were not sent.
@@ -49,6 +50,8 @@ cdef const char *broken_text(int broken) noexcept nogil:
         return b"a request that is neither request=smtpd_access_policy nor request=fastgrey"
     if broken == NO_TIME:
         return b"a time that is no number of seconds"
+    if broken == OTHERS_TIME:
+        return b"a time over another socket than STORE/serve.sock"
     return b"a plain request of other fields than CLIENT, SENDER, RECIPIENT and perhaps NAME"
 
 

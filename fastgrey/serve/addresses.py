@@ -33,7 +33,7 @@ class Address:
 def parse(text: str) -> Address:
     """The address that text names. Raises ServeError."""
     kind, _, rest = text.partition(":")
-    if kind == "unix" and rest:
+    if kind == "unix" and rest and "\0" not in rest:
         return Address(kind, rest)
     host, colon, port = rest.rpartition(":")
     if kind in ("tcp", "udp") and colon and port.isascii() and port.isdigit() and int(port) < 65536:
@@ -117,6 +117,8 @@ def _bind_inet(address: Address) -> socket.socket:
                                                     flags=socket.AI_PASSIVE)[0]
     except socket.gaierror as error:
         raise OSError(0, error.strerror) from None
+    except UnicodeError:
+        raise OSError(0, "no name of a host") from None
     with _made(family, kind) as made:
         if kind == socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -22,8 +22,8 @@ NANOSECONDS = 1_000_000_000
 BOUNDS = tuple(bound / NANOSECONDS for bound in TOOK_BOUNDS)
 
 # Cells of a row. Those before CONNECTIONS are of the process, and begin anew with the next one.
-PID, BEAT, OPEN, QUEUE, CONNECTIONS, FULL, BROKEN, TIMEOUTS, ENGINE_ERRORS, RESTARTS, TOOK = range(11)
-_NEXT = 11
+PID, BEAT, OPEN, QUEUE, ACCEPTING, CONNECTIONS, FULL, BROKEN, TIMEOUTS, ENGINE_ERRORS, RESTARTS, TOOK = range(12)
+_NEXT = 12
 REQUESTS = {pair: _NEXT + i for i, pair in enumerate((kind, result) for kind in KINDS for result in RESULTS)}
 DECISIONS = {source: _NEXT + len(REQUESTS) + i for i, source in enumerate(SOURCES)}
 BUCKETS = _NEXT + len(REQUESTS) + len(DECISIONS)
@@ -33,8 +33,8 @@ WANTED, USED = CELLS, CELLS + 1
 # A row fills whole lines of the processor's cache, of eight words.
 ROW = -(-(USED + 1) // 8) * 8
 WORD = 8
-# Workers that run, and as many that a reload replaces.
-ROWS = 2 * 256
+# Workers that run and what keeps an engine, and as many that a reload replaces.
+ROWS = 2 * 257
 
 
 class Row:
@@ -91,6 +91,11 @@ class Row:
         return max(0, time.monotonic_ns() - int(self.cells[BEAT])) / NANOSECONDS
 
 
+def unseen() -> Row:
+    """A row of nobody who answers mail: it is not counted among the workers."""
+    return Row(memoryview(bytearray(ROW * WORD)).cast("Q"))
+
+
 class Board:
     """The page: the row of the master, and one for each worker. Made by the master before it forks."""
 
@@ -99,30 +104,32 @@ class Board:
         self.master, *self.workers = (Row(words[start:start + ROW]) for start in range(0, len(words), ROW))
 
     def claim(self) -> Row:
-        """A row that nobody has, for a worker that the master is about to fork."""
-        place, row = next((place, row) for place, row in enumerate(self.workers, 1) if not row.cells[PID])
+        """A row that nobody has, for a worker that the master is about to fork; where reloads came so fast that all are
+        had, one that nobody sees."""
+        place, row = next(((place, row) for place, row in enumerate(self.workers, 1) if not row.cells[PID]),
+                          (0, unseen()))
         row.begin()
         self.master.set(USED, max(place, int(self.master.cells[USED])))
         return row
 
     def total(self, cell: int) -> int:
         """The sum of a cell over all rows."""
-        return int(self.master.cells[cell]) + sum(int(row.cells[cell]) for row in self._used())
+        return int(self.master.cells[cell]) + sum(int(row.cells[cell]) for row in self.used())
 
     def running(self) -> int:
         """Workers that are there."""
-        return sum(row.cells[PID] != 0 for row in self._used())
+        return sum(row.cells[PID] != 0 for row in self.used())
 
     def silent(self, patience: float) -> str | None:
         """In a few words what does not run, or did not get round to anything for so many seconds; None where all do."""
         running, wanted = self.running(), int(self.master.cells[WANTED])
         if running < wanted:
             return f"{running} of {wanted} workers run"
-        for row in (self.master, *self._used()):
+        for row in (self.master, *self.used()):
             if row.cells[PID] and row.silence() > patience:
                 name = "the master" if row is self.master else f"worker {row.cells[PID]}"
                 return f"{name} did nothing for {row.silence():.0f} seconds"
         return None
 
-    def _used(self) -> list[Row]:
+    def used(self) -> list[Row]:
         return self.workers[:int(self.master.cells[USED])]

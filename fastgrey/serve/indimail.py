@@ -13,7 +13,7 @@ import contextlib
 import re
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fastgrey.verdict import Verdict
@@ -44,10 +44,11 @@ class Packet(NamedTuple):
     recipients: tuple[bytes, ...]
 
     @property
-    def requests(self) -> bytes:
-        """The same as a hook asks the server, one recipient after the other."""
-        return b"".join(b"request=fastgrey\nclient_address=%b\nsender=%b\nrecipient=%b\n\n"
-                        % (self.client, self.sender, recipient) for recipient in self.recipients)
+    def requests(self) -> Iterator[bytes]:
+        """The same as a hook asks the server, one recipient after the other. One at a time: all of them, each with the
+        sender, can be thousands of times as long as the datagram."""
+        return (b"request=fastgrey\nclient_address=%b\nsender=%b\nrecipient=%b\n\n"
+                % (self.client, self.sender, recipient) for recipient in self.recipients)
 
 
 def parse(datagram: bytes) -> Packet | None:
@@ -138,11 +139,14 @@ class Datagrams:
         said = b""
         with connection:
             # It answers while it is asked: of many recipients, neither fits into the socket's buffers.
-            asking = asyncio.ensure_future(self._loop.sock_sendall(connection, packet.requests))
+            asking = asyncio.ensure_future(self._ask(connection, packet))
+            missing = len(packet.recipients)
             try:
-                while said.count(b"\n\n") < len(packet.recipients):
+                while missing > 0:
                     if not (part := await self._loop.sock_recv(connection, DATAGRAM_MAX)):
                         return []
+                    # The end of an answer may come in two parts.
+                    missing -= (said[-1:] + part).count(b"\n\n")
                     said += part
                 await asking
             finally:
@@ -150,6 +154,10 @@ class Datagrams:
                 with contextlib.suppress(asyncio.CancelledError, OSError):
                     await asking
         return [Verdict(action.decode(), reason.decode(), int(wait)) for action, reason, wait in SAID.findall(said)]
+
+    async def _ask(self, connection: socket.socket, packet: Packet) -> None:
+        for request in packet.requests:
+            await self._loop.sock_sendall(connection, request)
 
     async def stop(self) -> None:
         """Answer what has come, and take no more."""

@@ -17,7 +17,7 @@ from fastgrey.errors import FastgreyError
 
 from . import activation, addresses, notify
 from .addresses import Address
-from .board import RESTARTS, WANTED, Board, Row
+from .board import RESTARTS, WANTED, Board, Row, unseen
 from .log import say
 from .options import SOCKET, Options
 from .watcher import Watcher
@@ -100,25 +100,32 @@ class Master:
 
     # Listeners
 
-    def _own(self) -> Address:
-        """Where hooks ask."""
+    @property
+    def _own_address(self) -> Address:
         return Address("unix", os.path.join(os.path.abspath(self.path), SOCKET))
+
+    def _own(self) -> socket.socket | None:
+        """The store's own socket, be it ours or given."""
+        own = self._own_address
+        return next((listener for name, listener in self.listeners.items()
+                     if name == own or isinstance(name, int) and listener.getsockname() == own.place), None)
 
     def _wanted(self, options: Options) -> list[tuple[Address, int]]:
         """Addresses with the modes of their sockets. Who may ask a hook's socket is in the group of the store."""
-        own = self._own()
+        own = self._own_address
         given = [listener.getsockname() for name, listener in self.listeners.items() if isinstance(name, int)]
         found = [] if own.place in given else [(own, 0o660)]
         return found + [(addresses.parse(text), 0o666) for text in options.listen]
 
     def _bind(self, options: Options) -> None:
-        self.watcher.bind(options)
         for address, mode in self._wanted(options):
             if address not in self.listeners:
                 self.listeners[address] = addresses.bind(address, mode)
                 if address.kind == "unix":
                     status = os.lstat(address.place)
                     self.made[address] = (status.st_dev, status.st_ino)
+        # Last: it leaves the old place where it has the new one, and what fails has to leave everything.
+        self.watcher.bind(options)
 
     def _unbind(self, name: Address | int) -> None:
         self.listeners.pop(name).close()
@@ -175,19 +182,30 @@ class Master:
 
     def _begin_workers(self) -> None:
         self.board.master.set(WANTED, self.options.processes)
-        for number in range(self.options.processes):
+        for number in sorted(self._numbers(self.options), reverse=True):
             self._begin(number)
-        if self.options.engine:
-            self._begin(KEEPER)
+
+    @staticmethod
+    def _numbers(options: Options) -> set[int]:
+        return {*range(options.processes), *([KEEPER] if options.engine else [])}
 
     def _begin(self, number: int) -> None:
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
+        row = unseen() if number == KEEPER else self.board.claim()
         # What comes before the worker knows what to do with it ends it, and is not lost on the handler of the master.
-        row = self.board.claim()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+            row.end()
+            os.close(reader)
+            os.close(writer)
+            self._say(f"cannot start a worker: {error.strerror}; it is tried again; raise TasksMax= or ulimit -u")
+            self._begin_later(number)
+            return
         if pid == 0:
             for stop in STOPS:
                 signal.signal(stop, signal.SIG_DFL)
@@ -211,12 +229,17 @@ class Master:
             self.selector.close()
             self.wakeup.close()
             self.wakeup_end.close()
+            self.watcher.leave()
             if number == KEEPER:
+                # Where it alone had them, mail servers would wait for nobody.
+                for listener in self.listeners.values():
+                    listener.close()
                 from .keeping import keep
 
                 keep(self.path, self.options, heart)
                 return 0
-            Worker(self.path, self.options, list(self.listeners.values()), number, heart, row).run()
+            Worker(self.path, self.options, list(self.listeners.values()), self._own(), number, heart,
+                   row, self.board.used).run()
             return 0
         except FastgreyError as error:
             self._say(str(error))
@@ -249,7 +272,9 @@ class Master:
         self.before = None
         self._unbind_unwanted(self.options)
         for child in self.old.values():
-            self._retire(child, signal.SIGUSR1)
+            # One that was told already may have no handler for it any more.
+            if not child.retired:
+                self._retire(child, signal.SIGUSR1)
         notify.notify("READY=1", f"STATUS={self.options.processes} workers")
 
     def _look(self) -> None:
@@ -293,13 +318,14 @@ class Master:
             return
         self.store = there
         self._say(f"another store stands at {self.path} by now; the workers are replaced")
-        if (own := self._own()) in self.listeners:
+        if (own := self._own_address) in self.listeners:
             # It stands in the directory that is gone.
             self._unbind(own)
         self._reload()
 
     def _ended(self, pid: int, status: int) -> None:
-        child = self.old.pop(pid, None) or self.children.pop(pid, None)
+        old = self.old.pop(pid, None)
+        child = old or self.children.pop(pid, None)
         if child is None:
             if self.watcher.ended(pid):
                 self._say("what answers /metrics ended; another one begins")
@@ -314,14 +340,21 @@ class Master:
         if not child.ready and not self.running:
             self.status = 1
             self._stop()
+        elif old is not None:
+            # Its successor has begun; where that does not get ready, another one does (_take_back).
+            self._say(f"worker {pid} ended {how}")
         elif not child.ready and self.before is not None:
             self._take_back()
         else:
             self._say(f"worker {pid} ended {how}; another one begins")
             self.board.master.add(RESTARTS)
-            settled = time.monotonic() - child.begun > SETTLED
-            failures = self.failures[child.number] = 0 if settled else self.failures.get(child.number, 0) + 1
-            self.due[child.number] = time.monotonic() + min(RESTART_MOST, RESTART * 2 ** failures)
+            if time.monotonic() - child.begun > SETTLED:
+                self.failures[child.number] = -1
+            self._begin_later(child.number)
+
+    def _begin_later(self, number: int) -> None:
+        failures = self.failures[number] = self.failures.get(number, 0) + 1
+        self.due[number] = time.monotonic() + min(RESTART_MOST, RESTART * 2 ** failures)
 
     def _retire(self, child: Child, number: int = signal.SIGTERM) -> None:
         child.retired = True
@@ -361,6 +394,14 @@ class Master:
         for child in new.values():
             self._retire(child)
         self._unbind_unwanted(self.options)
+        # Old ones that ended meanwhile, or were about to be started again.
+        self.due = dict.fromkeys(self._numbers(self.options) - {child.number for child in self.children.values()}, 0.0)
+        self.board.master.set(WANTED, self.options.processes)
+        try:
+            self.watcher.bind(self.options)
+        except FastgreyError as error:
+            self._say(str(error))
+        self.watcher.begin(self.options)
         notify.notify("READY=1")
 
     def _stop(self) -> None:
@@ -368,6 +409,9 @@ class Master:
             self.stopping = True
             notify.notify("STOPPING=1")
             self.due.clear()
+            # Whoever asks from now on is refused, and does not wait in a queue for workers that end.
+            for name in list(self.listeners):
+                self._unbind(name)
             signal.signal(signal.SIGALRM, self._kill)
             signal.alarm(int(GRACE) + 5)
             for child in (*self.children.values(), *self.old.values()):

@@ -22,7 +22,8 @@ def begin(path: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start one for the store at path: the worker's end of the socket, and the process."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        process = subprocess.Popen([sys.executable, "-m", "fastgrey.serve.scribe", path], stdin=its.fileno(),
+        # -P: nothing is imported from the directory where the server happens to have been started.
+        process = subprocess.Popen([sys.executable, "-P", "-m", "fastgrey.serve.scribe", path], stdin=its.fileno(),
                                    stdout=subprocess.DEVNULL)
     except OSError:
         ours.close()

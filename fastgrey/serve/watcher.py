@@ -39,9 +39,12 @@ class Watcher:
             host, _, port = options.metrics.rpartition(":")
             try:
                 listener = web.listen(host.removeprefix("[").removesuffix("]"), int(port))
+            # A TypeError is what bind makes of a UnicodeError.
+            except (UnicodeError, TypeError):
+                raise ServeError(f"metrics = {options.metrics!r}: no name of a host; name an address") from None
             except OSError as error:
                 raise ServeError(f"cannot answer /metrics on {options.metrics}: "
-                                 f"{os.strerror(error.errno) if error.errno else error}; "
+                                 f"{os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error}; "
                                  "name another address as metrics in [serve], or none") from None
         if self._listener is not None:
             self._listener.close()
@@ -73,9 +76,18 @@ class Watcher:
                 os.waitpid(self.pid, 0)
             self.pid = 0
 
+    def leave(self) -> None:
+        """In another process: the address is to be free when the master is gone."""
+        if self._listener is not None:
+            self._listener.close()
+
     def _fork(self, listener: socket.socket, options: Options) -> None:
         master = os.getpid()
-        self.pid = os.fork()
+        try:
+            self.pid = os.fork()
+        except OSError:
+            self._due = time.monotonic() + RESTART
+            return
         if self.pid:
             return
         try:

@@ -40,6 +40,12 @@ LINGER = 3.0
 RESTART, RESTART_MOST = 0.05, 5.0
 # After the system had no descriptor or memory for a connection.
 PAUSE = 0.5
+# A worker that has more connections than another one lets that take the next one, and waits for it so long at most.
+COURTESY = 0.005
+# By so much of its own it may have more, so that thousands that come at once do not wait for each other.
+SLACK = 8
+# A worker that did nothing for so long takes none.
+ABSENT = 2.0
 
 
 class _Selector(selectors.EpollSelector):
@@ -56,21 +62,25 @@ class _Selector(selectors.EpollSelector):
 
 class Worker:
     """One worker. number: from 0, among those that run at the same time. heart: a pipe to the master, which gets a byte
-    when the worker is ready and then one a second."""
+    when the worker is ready and then one a second. own: the one of the listeners that is the store's own. peers: the
+    rows of all workers, by which they share connections out."""
 
-    def __init__(self, path: str, options: Options, listeners: list[socket.socket], number: int, heart: int,
-                 row: Row):
+    def __init__(self, path: str, options: Options, listeners: list[socket.socket], own: socket.socket | None,
+                 number: int, heart: int, row: Row, peers: Callable[[], list[Row]]):
         self.path = path
         self.options = options
         self.listeners = [one for one in listeners if one.type == socket.SOCK_STREAM]
         self.unconnected = [one for one in listeners if one.type == socket.SOCK_DGRAM]
+        self.own = own
         self.number = number
         self.heart = heart
         self.row = row
+        self.peers = peers
         self.stopping = asyncio.Event()
         # Whether it ends because of successors.
         self.lingers = True
         self.accepting = False
+        self.courtesy: asyncio.TimerHandle | None = None
         self.scribe: subprocess.Popen[bytes] | None = None
         self.restart = RESTART
         self.tasks: set[asyncio.Task[None]] = set()
@@ -170,24 +180,63 @@ class Worker:
     def _accept_again(self) -> None:
         if not self.accepting and not self.stopping.is_set() and self.connections.count < self.connections.most:
             self.accepting = True
-            for listener in self.listeners:
-                self.loop.add_reader(listener.fileno(), self._accept, listener)
+            self.row.set(board.ACCEPTING, 1)
+            self._listen()
+
+    def _listen(self) -> None:
+        for listener in self.listeners:
+            self.loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _listen_no_more(self) -> None:
+        for listener in self.listeners:
+            self.loop.remove_reader(listener.fileno())
 
     def _accept_no_more(self) -> None:
         if self.accepting:
             self.accepting = False
-            for listener in self.listeners:
-                self.loop.remove_reader(listener.fileno())
+            self.row.set(board.ACCEPTING, 0)
+            if self.courtesy is not None:
+                self.courtesy.cancel()
+                self.courtesy = None
+            self._listen_no_more()
 
     def _accept(self, listener: socket.socket) -> None:
         # One at a time: the next one may be another worker's.
         if self.connections.count >= self.connections.most:
             self._accept_no_more()
-            return
+        elif self._has_more():
+            self._listen_no_more()
+            self.courtesy = self.loop.call_later(COURTESY, self._courteous_no_more)
+        else:
+            self._take(listener)
+
+    def _has_more(self) -> bool:
+        """Whether another worker is to take the next connection."""
+        own = self.connections.count
+        self.row.set(board.OPEN, own)
+        most = own - own // SLACK
+        return any(row.cells[board.OPEN] < most for row in self.peers()
+                   if row.cells[board.ACCEPTING] and row.silence() < ABSENT)
+
+    def _courteous_no_more(self) -> None:
+        """Nobody may wait for a worker that does not come: what is there by now is taken, one for each address."""
+        self.courtesy = None
+        for listener in self.listeners:
+            if self.connections.count < self.connections.most:
+                self._take(listener)
+        if self.accepting:
+            self._listen()
+
+    def _take(self, listener: socket.socket) -> bool:
+        """Take one connection; whether there was one."""
         try:
             connection, _ = listener.accept()
-            self.connections.add(connection.detach())
+            with connection:
+                if self.connections.add(connection.fileno(), own=listener is self.own):
+                    connection.detach()
             self.row.add(board.CONNECTIONS)
+            self.row.set(board.OPEN, self.connections.count)
+            return True
         except (BlockingIOError, ConnectionAbortedError):
             pass
         except OSError as error:
@@ -195,6 +244,7 @@ class Worker:
             self._say(f"cannot take a connection: {error.strerror}; raise the limit of open files, or lower "
                       "max_connections")
             self._accept_no_more()
+        return False
 
     def _connect(self) -> socket.socket | None:
         """A connection to this very worker, for what comes without one."""
@@ -246,6 +296,8 @@ class Worker:
     async def _finish(self) -> None:
         """Answer what has come, take nothing more."""
         self._accept_no_more()
+        if not self.lingers:
+            self._take_what_waits()
         for listener in self.listeners:
             listener.close()
         # Before the connections over which they ask are told to end with their next reply.
@@ -253,6 +305,8 @@ class Worker:
             async with asyncio.timeout(GRACE):
                 for one in self.datagrams:
                     await one.stop()
+        for unconnected in self.unconnected:
+            unconnected.close()
         self.connections.drain(idle=False)
         until = time.monotonic() + LINGER
         while self.lingers and self.connections.count and time.monotonic() < until:
@@ -261,6 +315,12 @@ class Worker:
         until = time.monotonic() + GRACE
         while self.connections.count and time.monotonic() < until:
             await asyncio.sleep(0.02)
+
+    def _take_what_waits(self) -> None:
+        """Nobody comes after this worker; what is in the queues of the sockets has perhaps asked already."""
+        for listener in self.listeners:
+            while self.connections.count < self.connections.most and self._take(listener):
+                pass
 
     # The scribe
 

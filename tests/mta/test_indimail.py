@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,16 @@ def test_largest():
     recipients = [f"{number:05}".encode() for number in range(9_000)]
     assert parse(question(b"192.0.2.1", b"a@example.org", *recipients)).recipients == tuple(recipients)
     assert parse(question(b"::1", b"", *[b"b"] * 20_000)).recipients == (b"b",)
+
+
+def test_a_datagram_is_not_blown_up():
+    """A long sender stands in the request for each recipient."""
+    packet = parse(question(b"::1", b"a" * 30_000, *(b"%d" % i for i in range(5000))))
+    tracemalloc.start()
+    assert sum(map(len, packet.requests)) > 5000 * 30_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 @pytest.mark.parametrize("verdicts, said", [

@@ -19,6 +19,7 @@ BROKEN = {
     "a plain line of two fields": (b"check\t192.0.2.1\ta@example.org\n", "a plain request of other fields"),
     "a plain line of five fields": (b"check\t1\t2\t3\t4\t5\n", "a plain request of other fields"),
     "a time that is no number": (hook(now="-1"), "a time that is no number"),
+    "a time of somebody who may not say it": (hook(now="1000000000"), "a time over another socket"),
     "a line of a megabyte": (b"sender=" + b"a" * (1 << 20), "longer than 65536 bytes"),
     "a plain line of a megabyte": (b"check\t" + b"a" * (1 << 20), "longer than 65536 bytes"),
     "a megabyte of short lines": (b"a=b\n" * (1 << 18), "longer than 65536 bytes"),

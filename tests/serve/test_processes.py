@@ -12,7 +12,8 @@ import pytest
 
 import fastgrey
 from aging import age
-from fastgrey.serve import addresses
+from fastgrey.serve import addresses, scribe
+from ports import free_port
 from serving import Client, Server, answers, children, hook, policy, until
 
 
@@ -349,7 +350,7 @@ def test_what_a_killed_server_left_is_no_obstacle(serve):
     assert second.ask(policy()).startswith("action=")
 
 
-@pytest.mark.parametrize("wrong", ["no store", "a file in the way", "nowhere to listen"])
+@pytest.mark.parametrize("wrong", ["no store", "a file in the way", "nowhere to listen", "a name", "a place"])
 def test_it_says_in_one_line_why_it_cannot_begin(serve, make_store, path, tmp_path, wrong):
     make_store()
     if wrong == "no store":
@@ -360,6 +361,16 @@ def test_it_says_in_one_line_why_it_cannot_begin(serve, make_store, path, tmp_pa
         (tmp_path / "policy.sock").write_text("mine")
         server = serve(ready=False)
         expected = "there is a file that is no socket"
+    elif wrong == "a name":
+        server = serve(ready=False, config='metrics = "ä..b:1"')
+        expected = "no name of a host"
+    elif wrong == "a place":
+        place = "tcp:" + "a" * 64 + ":1"
+        config = tmp_path / "conf.d"
+        config.mkdir()
+        (config / "more.toml").write_text(f'[serve]\nlisten = ["{place}"]\n')
+        server = serve(ready=False)
+        expected = "no name of a host"
     else:
         server = serve(ready=False, config='metrics = ""\n[serve.x]')
         expected = "serve.x: no such option"
@@ -410,3 +421,127 @@ def test_a_store_that_takes_the_place_of_the_old_one_is_used_from_then_on(serve,
     assert len(server.said("another store stands")) == 1
     server.stop()
     assert server.said("Traceback") == [] and not os.path.exists(server.hook_place)
+
+
+def test_a_late_answer_of_the_scribe_is_not_the_next_requests(serve, make_store):
+    """A request is given up that the scribe has, and the next one over the same connection is given to it too."""
+    with fastgrey.open(make_store("on_error=defer")) as store:
+        for sender in ("a@example.org", "c@example.com"):
+            store.check(client="192.0.2.1", sender=sender, recipient="b@example.net", now=1_000_000_000)
+    server = serve(workers=1)
+    (_, (scribe,)), = server.processes().items()
+    client = server.client(server.hook_place)
+    os.kill(scribe, signal.SIGSTOP)
+    try:
+        assert "cause=" in client.ask(hook(now="1000000400"))
+        client.send(hook(sender="c@example.com", now="1000000500"))
+        # Answered after what was sent before, by the same worker.
+        assert server.ask(policy(state="VRFY")) == "action=DUNNO"
+    finally:
+        os.kill(scribe, signal.SIGCONT)
+    assert "waited=500" in client.reply().splitlines()
+
+
+def test_what_waits_to_be_taken_in_is_answered_before_the_end(serve):
+    server = serve(workers=1)
+    (worker, _), = server.processes().items()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        clients = [server.client(place) for place in (None, "tcp") for _ in range(50)]
+        for client in clients:
+            client.send(policy(state="VRFY"))
+        server.signal(signal.SIGTERM)
+        until(lambda: not os.path.exists(server.place), "the server ends")
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert [client.reply() for client in clients] == ["action=DUNNO"] * 100
+    assert server.stop() == 0
+
+
+def test_an_old_worker_that_dies_while_others_take_over_has_its_successor(serve):
+    server = serve()
+    before = set(server.processes())
+    server.signal(signal.SIGHUP)
+    new = until(lambda: set(children(server.process.pid)) - before, "new ones begin")
+    for pid in new:
+        os.kill(pid, signal.SIGSTOP)
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: victim not in children(server.process.pid), "the master saw it")
+    for pid in new:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: not before & set(children(server.process.pid)), "the old ones end")
+    until(lambda: len(server.processes()) == 2 and all(server.processes().values()), "the new ones run")
+    # Longer than it takes until a worker that died is begun again.
+    time.sleep(1)
+    assert len(children(server.process.pid)) == 2
+
+
+def test_a_worker_that_waits_to_begin_again_does_after_a_reload_that_failed(serve, path):
+    server = serve()
+    (path / "current").rename(path / "elsewhere")
+    os.kill(min(server.processes()), signal.SIGKILL)
+    until(lambda: server.said("ended with status 1"), "another one cannot begin")
+    server.signal(signal.SIGHUP)
+    until(lambda: server.said("the old ones go on"), "the reload fails")
+    (path / "elsewhere").rename(path / "current")
+    until(lambda: len([scribes for scribes in server.processes().values() if scribes]) == 2, "both run again")
+
+
+def test_a_reload_that_fails_leaves_the_metrics_where_they_were(serve, tmp_path):
+    old, new = free_port(), free_port()
+    server = serve(config=f'metrics = "127.0.0.1:{old}"')
+    (tmp_path / "file").write_text("")
+    good = server.place
+    server.place = os.path.relpath(tmp_path / "file")
+    server.configure(f'metrics = "127.0.0.1:{new}"')
+    server.signal(signal.SIGHUP)
+    until(lambda: server.said("there is a file that is no socket"), "it is not reloaded")
+    server.place = good
+    server.configure(f'metrics = "127.0.0.1:{old}"\ndefer_text = "reloaded"')
+    server.signal(signal.SIGHUP)
+    until(lambda: "reloaded" in server.ask(policy(sender="n@example.com")), "a good reload comes through")
+    assert len(server.said("not reloaded")) == 1
+
+
+def test_only_workers_have_the_sockets_of_mail_servers(serve):
+    """Whoever else had them kept mail servers waiting when the master is killed."""
+    port = free_port()
+    server = serve(config=f'metrics = "127.0.0.1:{port}"\nengine = "valkey://127.0.0.1:1/0"')
+    until(lambda: len(children(server.process.pid)) == 4, "all run")
+    until(lambda: sorted(_listening(pid) for pid in children(server.process.pid)) == [0, 0, 2, 2],
+          "the keeper and the watcher let go")
+    server.process.kill()
+    server.process.wait()
+    with socket.socket() as probe:
+        until(lambda: not _bound(probe, port), "the address of the metrics is free")
+
+
+def _bound(probe, port):
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind(("127.0.0.1", port))
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [64, 256])
+def test_connections_are_shared_out_among_workers(serve, number):
+    server = serve()
+    workers = list(server.processes())
+    before = [len(os.listdir(f"/proc/{pid}/fd")) for pid in workers]
+    clients = [server.client() for _ in range(number)]
+    assert [client.ask(policy(state="VRFY")) for client in clients] == ["action=DUNNO"] * number
+    taken = [len(os.listdir(f"/proc/{pid}/fd")) - count for pid, count in zip(workers, before, strict=True)]
+    assert sum(taken) == number and min(taken) >= number // 8, taken
+
+
+def test_a_scribe_imports_nothing_from_where_the_server_was_started(make_store, path, tmp_path, monkeypatch):
+    make_store()
+    (tmp_path / "fastgrey").mkdir()
+    (tmp_path / "fastgrey" / "__init__.py").write_text("raise SystemExit(9)\n")
+    monkeypatch.chdir(tmp_path)
+    end, process = scribe.begin(str(path))
+    end.close()
+    assert process.wait(60) == 0

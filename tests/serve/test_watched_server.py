@@ -208,3 +208,12 @@ def watched_engine_away(serve):
                              'engine = "valkey://127.0.0.1:1/0"\n'), port)
 
     return begin
+
+
+def test_who_keeps_an_engine_is_no_worker(serve):
+    """Or /health would find one that does nothing, and would miss a worker that is not there."""
+    port = free_port()
+    one = Watched(serve(config=f'metrics = "127.0.0.1:{port}"\nengine = "valkey://127.0.0.1:1/0"'), port)
+    until(lambda: one.get("/health"), "it answers")
+    until(lambda: len(children(one.server.process.pid)) == 4, "workers, keeper and watcher run")
+    one.becomes({("workers",): 2})
