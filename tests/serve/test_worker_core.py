@@ -38,7 +38,7 @@ def _connections(store, elsewhere, log=-1):
 def _client(connections):
     ours, its = socket.socketpair()
     with ours:
-        assert connections.add(its.detach())
+        assert connections.add(its.detach(), own=True)
         ours.settimeout(PATIENCE)
         yield ours
 
