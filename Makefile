@@ -13,22 +13,26 @@ PROFILE ?= quick
 RESULTS ?= build/bench.json
 VENV = .venv
 PACKAGES = gcc libc6-dev binutils pkg-config liblmdb-dev libxxhash-dev python3-dev python3-venv
-# Debian has two of tcpserver, which exclude each other; a mail server keeps the one it has.
-TEST_PACKAGES = daemontools groff man-db mandoc patch runit s6 strace swaks systemd $(if $(shell command -v tcpserver),,ucspi-tcp-ipv6)
+# Of tcpserver and of mail servers there are several, which exclude each other; a machine keeps the one it has.
+TEST_PACKAGES = daemontools groff iproute2 man-db mandoc patch postgresql redis-sentinel redis-server runit s6 strace swaks systemd \
+	$(if $(shell command -v tcpserver),,ucspi-tcp-ipv6) $(if $(wildcard /usr/sbin/sendmail),,postfix)
+# What Debian's Exim needs, which is unpacked and not installed: it excludes Postfix.
+EXIM_PACKAGES = libdb5.3 libgnutls-dane0 libidn12 libidn2-0 libnsl2 libnss-wrapper libpcre2-8-0
+EXIM_DOWNLOAD = apt-get -q -o APT::Sandbox::User=root download exim4-daemon-light
 # For the fuzzers, and for benchmarks beside others.
 TORTURE_PACKAGES = clang libclang-rt-dev llvm
-BENCH_PACKAGES = postgrey gross sqlgrey libdbd-sqlite3-perl greylistd
+BENCH_PACKAGES = postgrey gross sqlgrey libdbd-sqlite3-perl greylistd postgresql redis-server
 SOURCES = pyproject.toml setup.py $(shell find fastgrey -name '*.py' -o -name '*.pyx' -o -name '*.px[di]' -o -name '*.ld')
 PIP = $(VENV)/bin/pip --disable-pip-version-check install --quiet
 
-.PHONY: build demo test torture bench bench-report pages packages test-packages torture-packages bench-packages clean
+.PHONY: build demo test torture bench bench-report pages packages test-packages exim torture-packages bench-packages clean
 
 build: $(VENV)/built
 
 demo: build
 	$(VENV)/bin/python contrib/demo/demo.py
 
-test: build test-packages $(VENV)/test-tools
+test: build test-packages exim $(VENV)/test-tools
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 ifneq ($(filter torture,$(MAKECMDGOALS)),)
@@ -37,7 +41,7 @@ $(error EFFORT is '$(EFFORT)'; it is a whole number from 1 on, as in: make tortu
 endif
 endif
 
-torture: build test-packages torture-packages $(VENV)/test-tools
+torture: build test-packages exim torture-packages $(VENV)/test-tools
 	rm -f build/tried.jsonl && mkdir -p build
 	FASTGREY_EFFORT=$(EFFORT) FASTGREY_TRIED=$(CURDIR)/build/tried.jsonl \
 		$(VENV)/bin/python -m pytest -m torture $(if $(ONLY),-k '$(ONLY)') $(PYTEST_ARGS)
@@ -69,14 +73,23 @@ endef
 packages:
 	$(call install_missing,$(PACKAGES))
 
+# Without starting their services.
+test-packages bench-packages: export RUNLEVEL = 1
 test-packages:
 	$(call install_missing,$(TEST_PACKAGES))
+
+# Where it cannot be had its tests are skipped.
+exim: build/exim/usr/sbin/exim4
+
+build/exim/usr/sbin/exim4:
+	$(call install_missing,$(EXIM_PACKAGES))
+	mkdir -p build/exim
+	-cd build/exim && rm -f *.deb && { $(EXIM_DOWNLOAD) || { apt-get -q -y update && $(EXIM_DOWNLOAD); }; } && \
+		dpkg -x *.deb . && chmod u-s usr/sbin/exim4
 
 torture-packages:
 	$(call install_missing,$(TORTURE_PACKAGES))
 
-# Without starting their services.
-bench-packages: export RUNLEVEL = 1
 bench-packages:
 	$(call install_missing,$(BENCH_PACKAGES))
 
@@ -85,16 +98,16 @@ $(VENV)/bin/pip: | packages
 
 $(VENV)/built: $(SOURCES) | packages $(VENV)/bin/pip
 	$(PIP) 'setuptools>=77,<90' 'Cython>=3.1,<4' wheel
-	$(PIP) --no-build-isolation --editable .
+	$(PIP) --no-build-isolation --editable '.[server]'
 	@$(VENV)/bin/qmail-checkenv --version
 	@touch $@
 
 $(VENV)/test-tools: pyproject.toml | $(VENV)/built
-	$(PIP) --no-build-isolation --editable '.[test,bench]'
+	$(PIP) --no-build-isolation --editable '.[server,test,bench]'
 	@touch $@
 
 $(VENV)/bench-tools: pyproject.toml | $(VENV)/built
-	$(PIP) --no-build-isolation --editable '.[bench]'
+	$(PIP) --no-build-isolation --editable '.[server,bench]'
 	@touch $@
 
 clean:

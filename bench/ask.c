@@ -6,7 +6,7 @@
  *          each question), or hook (a program run for each question, the client's address in TCPREMOTEIP).
  * WHERE    a path, or a port of 127.0.0.1; of a hook `PROGRAM` or `PROGRAM ARGUMENT`, before sender and recipient.
  * CALLERS  so many processes take turns through the file, each with one question at a time.
- * FILE     a question a line: `accept CLIENT SENDER RECIPIENT` or `defer ...`, with the answer that is due.
+ * FILE     questions, with the answer that is due to each (questions.h).
  * -u       again and again through the file until standard input ends; a question that is then without an answer for
  *          two more seconds is given up, and counts with its time so far.
  *
@@ -14,29 +14,21 @@
  * were not those due, and percentiles of a question's time, in seconds. Who gets no answer at all ends the run.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 
-#include "baselines/policy.h"
+#include "questions.h"
 
 enum { CALLERS = 64, SAMPLES = 1 << 22 };
-
-struct question {
-    int due;
-    const char *client, *sender, *recipient;
-};
 
 struct shared {
     volatile int stop;
     struct caller {
-        long answers[ANSWERS], wrong, samples;
-        double longest;
+        struct outcome outcome;
         /* When the question was put that waits for its answer. */
         volatile double asked;
     } callers[CALLERS];
@@ -45,19 +37,6 @@ struct shared {
 
 static const char *where, *argument;
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static void fail(const char *what)
-{
-    fprintf(stderr, "ask: %s: %s\n", what, errno ? strerror(errno) : "cannot be");
-    exit(1);
-}
-
 static int ask_policy(int s, const struct question *q)
 {
     return policy_asked(s, q->client, q->sender, q->recipient);
@@ -65,23 +44,20 @@ static int ask_policy(int s, const struct question *q)
 
 static int ask_greylistd(int unused, const struct question *q)
 {
-    static const char *const words[NO_ANSWER] = {[ACCEPT] = "white", [DEFER] = "grey", [REJECT] = "black"};
     char text[2048];
-    int s = connected(where), length, got = 0, n, answer;
+    int s = connected(where), length, got = 0, n;
 
     (void)unused;
     if (s < 0)
         return NO_ANSWER;
-    length = snprintf(text, sizeof text, "update %s %s %s", q->client, q->sender, q->recipient);
+    length = greylistd_question(text, sizeof text, q->client, q->sender, q->recipient);
     if (write(s, text, length) != length)
         fail(where);
     while ((n = read(s, text + got, sizeof text - 1 - got)) > 0)
         got += n;
     close(s);
     text[got] = 0;
-    for (answer = 0; answer < NO_ANSWER && strcmp(text, words[answer]) != 0; answer++)
-        ;
-    return answer;
+    return greylistd_answer(text);
 }
 
 static int ask_hook(int unused, const struct question *q)
@@ -117,35 +93,6 @@ static const struct way {
     int stays;
 } ways[] = {{"policy", ask_policy, 1}, {"greylistd", ask_greylistd, 0}, {"hook", ask_hook, 0}};
 
-static struct question *questions(const char *file, long *number)
-{
-    FILE *in = fopen(file, "r");
-    char *line = NULL;
-    size_t room = 0;
-    struct question *all = NULL;
-
-    if (!in)
-        fail(file);
-    for (*number = 0; getline(&line, &room, in) > 0; line = NULL) {
-        struct question *q;
-        char *due = strtok(line, " \n");
-
-        if ((*number & (*number - 1)) == 0 && !(all = realloc(all, (*number ? 2 * *number : 1) * sizeof *all)))
-            fail(file);
-        q = &all[(*number)++];
-        q->client = strtok(NULL, " \n");
-        q->sender = strtok(NULL, " \n");
-        q->recipient = strtok(NULL, " \n");
-        if (!q->recipient || (strcmp(due, "accept") != 0 && strcmp(due, "defer") != 0))
-            errno = 0, fail(file);
-        q->due = due[0] == 'a' ? ACCEPT : DEFER;
-    }
-    fclose(in);
-    if (*number == 0)
-        errno = 0, fail(file);
-    return all;
-}
-
 static void call(const struct way *way, struct shared *shared, const struct question *all, long number, int which,
                  int callers, int until, int ready, int go)
 {
@@ -167,23 +114,13 @@ static void call(const struct way *way, struct shared *shared, const struct ques
 
         start = now() - start;
         me->asked = 0;
-        if (me->samples < SAMPLES / callers)
-            times[me->samples++] = start;
-        if (start > me->longest)
-            me->longest = start;
-        me->answers[answer]++;
-        if (answer != q->due && !me->wrong++)
-            fprintf(stderr, "ask: not the answer due: %s %s %s\n", q->client, q->sender, q->recipient);
+        if (me->outcome.samples < SAMPLES / callers)
+            times[me->outcome.samples++] = start;
+        answered(&me->outcome, q, answer, start);
         if (answer == NO_ANSWER)
             exit(1);
     }
     exit(0);
-}
-
-static int ascending(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
 }
 
 int main(int argc, char **argv)
@@ -191,7 +128,7 @@ int main(int argc, char **argv)
     int until = argc > 1 && strcmp(argv[1], "-u") == 0, callers, ended = 0, failed = 0, i, status, ready[2], go[2];
     const struct way *way = ways;
     struct shared *shared;
-    struct caller sum = {.longest = 0};
+    struct outcome sum = {.longest = 0};
     struct question *all;
     double start, patience;
     long number, n;
@@ -243,8 +180,8 @@ int main(int argc, char **argv)
     }
     start = now() - start;
     for (i = 0; i < callers; i++) {
-        struct caller *one = &shared->callers[i];
-        double waits = one->asked ? now() - one->asked : 0;
+        struct outcome *one = &shared->callers[i].outcome;
+        double asked = shared->callers[i].asked, waits = asked ? now() - asked : 0;
 
         if (ended < callers && waits > one->longest)
             one->longest = waits;
@@ -255,12 +192,6 @@ int main(int argc, char **argv)
         for (n = 0; n < ANSWERS; n++)
             sum.answers[n] += one->answers[n];
     }
-    qsort(shared->times, sum.samples, sizeof(float), ascending);
-    printf("{\"seconds\": %.6f, \"accept\": %ld, \"defer\": %ld, \"reject\": %ld, \"none\": %ld, \"wrong\": %ld, "
-           "\"longest\": %.6f", start, sum.answers[ACCEPT], sum.answers[DEFER], sum.answers[REJECT],
-           sum.answers[NO_ANSWER], sum.wrong, sum.longest);
-    if (sum.samples)
-        printf(", \"p50\": %.6f, \"p99\": %.6f", shared->times[sum.samples / 2], shared->times[sum.samples * 99 / 100]);
-    printf("}\n");
+    print_outcome(start, &sum, shared->times);
     return failed;
 }

@@ -358,8 +358,10 @@ cdef class Loops:
         with nogil:
             for i in range(self.work.size):
                 passed_read(&self.state, &txn)
+                m.least = 1
                 memcpy(m.key, self.keys + i * KEY_SIZE, KEY_SIZE)
-                found += known_match_one(&self.state, txn, TRIPLET, self.work.items[i].now, 1, &m)
+                if known_get(&self.state, txn, TRIPLET, m.key, &m.record) == 0:
+                    found += known_passes(&self.state.head.settings, &m, self.work.items[i].now)
                 environment_read_end(&self.state.passed)
         return self._all(found, started)
 

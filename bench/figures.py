@@ -17,9 +17,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import surroundings
+
+T = TypeVar("T")
 
 # smoke: does it run at all, figures without worth; quick: all modules together in two minutes; full: for the record.
 PROFILES = ("smoke", "quick", "full")
@@ -88,13 +90,18 @@ def joined(parts: list[Figure]) -> Figure:
 def in_turn(subjects: Mapping[str, Callable[[], float]], baseline: str, rounds: int, section: str, each: int = 1,
             notes: Mapping[str, str] | None = None) -> list[Figure]:
     """Run every subject once a round, each time another one first; it returns the seconds of its `each` operations."""
+    return figures_of(turns(subjects, rounds), baseline, section, each, notes)
+
+
+def turns(subjects: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+    """What every subject returned in each round, each time another one first."""
     names = list(subjects)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[T]] = {name: [] for name in names}
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            seconds[name].append(subjects[name]())
-    return figures_of(seconds, baseline, section, each, notes)
+            found[name].append(subjects[name]())
+    return found
 
 
 def timed(work: Callable[[], object], each: int) -> Callable[[], float]:

@@ -60,4 +60,10 @@ GOALS = (
     Goal("look-up at 10^7 known triplets, by one at 10^4: at most 2.5", "growth", r"look-up, 10\^7 known", 2.5),
     Goal("expiry of 10^7 strangers: at most 100 ms", "sizes", r"10\^7 known triplets, .*", 0.1,
          number="seconds to expire strangers", seconds=True),
+    *(Goal(f"known senders over {over}, serve by an empty server in C: at most 2", "serve",
+           rf"serve, known, {over}", 2) for over in ("TCP", "unix")),
+    Goal("strangers, the best of the other greylisters by serve: at least 3", "serve", r"(?!serve).*, new, .*", 3,
+         least=True),
+    *(Goal(f"decisions on {engine}, by bare reads and writes through the same client: at most 2", "serve-engines",
+           rf"decision, .*, {engine}, .*", 2) for engine in ("Valkey", "PostgreSQL")),
 )

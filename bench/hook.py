@@ -2,7 +2,7 @@
 against the hook.
 
 Sections: hook (kinds of checks, sizes of the table, rules, callers at once, against an empty static executable); others
-(Python, shell, perl, against the hook); floor (a stranger's LMDB calls alone, floor.c); executable (system calls, page
+(Python, shell, perl, against the hook); shared (a hook that asks fastgrey serve, and a client of postgrey); floor (a stranger's LMDB calls alone, floor.c); executable (system calls, page
 faults, bytes: counts).
 """
 
@@ -21,8 +21,9 @@ import stores
 from execs import Command, Spawner, hook
 from fastgrey import policy
 from figures import Count, Results
+from servers import Serve
 
-SECTIONS = ("hook", "floor", "others", "executable")
+SECTIONS = ("hook", "floor", "others", "shared", "executable")
 NEW = "x@new%.example"
 EARLY = "again@host.example"
 DENIED = "a@denied.example"
@@ -107,6 +108,27 @@ def others(extent: Extent, results: Results, spawner: Spawner, place: Path) -> N
                                      rounds=extent.rounds, times=extent.slow_times, note=checker.note))
 
 
+def shared(extent: Extent, results: Results, spawner: Spawner, place: Path) -> None:
+    """The hook on a shared store, which asks a server that has the table, against nothing and against the hook that
+    looks into a table like it itself; and a client of postgrey against it."""
+    size = extent.sizes[0]
+    store, alone = stores.made(place / "shared", size, {"shared": 1}), stores.made(place / "alone", size)
+    itself, empty = dict(checks(alone, False)), spawner.empty()
+    with Serve(place / "serve", store, workers=1).running():
+        asking = dict(checks(store, False))
+        for kind, command in asking.items():
+            name = f"hook that asks, {kind}, {power(size)} known"
+            for baseline, base in (("empty", empty), ("hook that decides itself", itself[kind])):
+                results.add(spawner.pair("shared", f"{name}, by {baseline}", command, baseline, base,
+                                         rounds=extent.rounds, times=extent.times,
+                                         note="fastgrey serve with one worker and an embedded store"))
+        for checker in instead.postgrey(spawner, place):
+            for kind, command in checker.commands.items():
+                results.add(spawner.pair("shared", f"{checker.name}, {kind}", command, f"hook that asks, {kind}",
+                                         asking[kind], rounds=extent.rounds, times=extent.slow_times,
+                                         note=checker.note))
+
+
 def executable(results: Results, spawner: Spawner, place: Path) -> None:
     """What does not shake."""
     if shutil.which("strace") is None:
@@ -144,6 +166,8 @@ def main() -> None:
             floor(extent, results, spawner, place)
         if results.wants("others"):
             others(extent, results, spawner, place)
+        if results.wants("shared"):
+            shared(extent, results, spawner, place)
         if results.wants("executable"):
             executable(results, spawner, place)
     results.write()

@@ -23,11 +23,12 @@ from typing import NamedTuple
 
 import figures
 from compaction import fill
+from daemons import reached
 from execs import HOOK
 from figures import Count, Results, figures_of, run
 from peers import PEERS, is_here, own
 from peers.asking import Target, Tools
-from peers.peer import AHEAD, Peer, reached
+from peers.peer import AHEAD, Peer
 from peers.questions import Questions, known, line, new
 
 SECTION = "peer-expiry"
@@ -80,7 +81,7 @@ def theirs(kind: type[Peer], entries: int, tools: Tools, rest: float, patience: 
         peer.set_ahead(AHEAD)
         return reached(peer.expired, patience)
 
-    with peer.running(tools.clock):
+    with peer.clocked(tools.clock):
         target = Target(peer.way, peer.where)
         # A stranger is among what it has to look after, and whatever comes with the first question is over.
         tools.asked(target, 1, questions.file([line(new(1), "defer")]))

@@ -54,6 +54,9 @@ CHAPTERS: dict[str, tuple[str, str]] = {
               "(`bench/floor.c`), against the same empty executable."),
     "others": ("What one would use instead", "Each against the hook with the same question: how many times as long it "
                "takes."),
+    "shared": ("Where records are shared", "The hook asks `fastgrey serve` on the same machine, one question and one "
+               "answer over a socket of its own. The client of postgrey does the same (`bench/baselines/ask_postgrey.c`), "
+               "and is set against it."),
     "executable": ("What a check asks of the kernel", "Counted, not timed; `tests/native/test_counts.py` keeps it so."),
     "rules": ("Rules", "The hook on a store with rules by the hook on one without."),
     "flood": ("A flood of strangers", "A known sender's check while a process floods its store, by that on a store "
@@ -111,7 +114,23 @@ CHAPTERS: dict[str, tuple[str, str]] = {
     "peer-expiry": ("While peers expire", "Of so many entries half are expired. One question after the other is asked "
                     "about known senders: the longest that the hook took while `fastgrey compact` ran, by the longest "
                     "that the peer took while it did what it does about them."),
+    "serve": ("A policy server: decisions a second", "`fastgrey serve`, asked over eight connections by one process "
+              "that puts the next question on each as soon as it has the answer to the one before; every answer is "
+              "checked. First by a server in C that reads a question to its end and writes the same answer to all "
+              "(`bench/baselines/empty_server.c`), which is the limit of whatever is asked this way; then each "
+              "greylister that is used elsewhere by `fastgrey serve`, on the same questions."),
+    "serve-latency": ("A policy server: how long a question takes", "Percentiles of the time from a question to its "
+                      "answer, medians over the rounds, while so many connections are kept busy in the same way: with "
+                      "256 of them that is mostly the waiting for one's turn. A percentile that too few questions were "
+                      "put for is left out."),
+    "serve-engines": ("Decisions on shared records", "By the least that the same server can be asked through the same "
+                      "client in one process: to read one record, and for a stranger, who is written down, to write "
+                      "one after it. A decision is one in that process as well; `fastgrey serve` is asked over its "
+                      "socket, with as many questions at once."),
 }
+# Sections whose counts are percentiles.
+PERCENTILES = {"p50": "median", "p99": "99th", "p999": "99.9th"}
+LATENCIES = ("serve-latency",)
 
 
 def page(sections: dict[str, dict[str, Any]]) -> str:
@@ -129,7 +148,10 @@ def page(sections: dict[str, dict[str, Any]]) -> str:
             parts.append(_figures(content["figures"]))
         if name == "sizes":
             parts.append("![How it grows with the number of known triplets](benchmarks/sizes.svg)\n")
-        if content["counts"]:
+        if name in LATENCIES:
+            parts.append(f"![{heading}: median, 99th and 99.9th percentile](benchmarks/{name}.svg)\n")
+            parts.append(_latencies(content["counts"]))
+        elif content["counts"]:
             parts.append(_counts(content["counts"]))
         parts.append(_source(content, machines))
     parts.append("## Machines and versions\n")
@@ -145,8 +167,9 @@ def ordered(sections: dict[str, Any]) -> list[str]:
 
 
 def plots(sections: dict[str, dict[str, Any]]) -> dict[str, bytes]:
-    """An SVG by its name for each section with figures, and for sizes; the same bytes for the same results."""
+    """An SVG by its name for each section with figures, sizes and latencies; the same bytes for the same results."""
     drawn = {f"{name}.svg": _plot(name, content["figures"]) for name, content in sections.items() if content["figures"]}
+    drawn |= {f"{name}.svg": _spans(name, sections[name]["counts"]) for name in LATENCIES if name in sections}
     if "sizes" in sections:
         drawn["sizes.svg"] = _growth("sizes", sections["sizes"]["counts"])
     return drawn
@@ -190,6 +213,17 @@ def _counts(found: list[Count]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _latencies(found: list[Count]) -> str:
+    """A row a count that has percentiles; others below."""
+    rows = [f"| what | a second | {' | '.join(PERCENTILES.values())} |", f"| --- {'| --- ' * (1 + len(PERCENTILES))}|"]
+    timed = [one for one in found if "p50" in one.numbers]
+    for one in timed:
+        times = [figures.time_shown(one.numbers[key]) if key in one.numbers else "" for key in PERCENTILES]
+        rows.append(f"| {one.name} | {one.numbers['a second']} | {' | '.join(times)} |")
+    others = [one for one in found if one not in timed]
+    return "\n".join([*rows, "", _counts(others)] if others else [*rows, ""])
+
+
 def _source(content: dict[str, Any], machines: list[str]) -> str:
     commit = content["commit"][:12] or "no commit"
     if content["dirty"]:
@@ -228,23 +262,40 @@ def _filled(words: str) -> str:
 
 def _plot(name: str, found: list[Figure]) -> bytes:
     """Median and range of every figure, on a logarithmic axis where they lie far apart."""
+    baselines = list(dict.fromkeys(one.baseline for one in found))
+    return _bars(name, [(one.name, one.lowest, one.median, one.highest) for one in found],
+                 "times as long as " + (baselines[0] if len(baselines) == 1 else "the baseline in the table"), [1])
+
+
+def _spans(name: str, found: list[Count]) -> bytes:
+    """From the median to the highest percentile that a count has, the 99th marked."""
+    rows = []
+    for one in found:
+        times = [one.numbers[key] for key in PERCENTILES if key in one.numbers]
+        if times:
+            rows.append((one.name, times[0], times[min(1, len(times) - 1)], times[-1]))
+    return _bars(name, rows, "seconds: from the median to the 99.9th percentile, the 99th marked", [])
+
+
+def _bars(name: str, rows: list[tuple[str, float, float, float]], axis: str, line: list[float]) -> bytes:
+    """A bar a row from its lowest to its highest, a mark between them; a line across all where one is given."""
     def draw(drawing: Any, axes: Any) -> None:
-        for place, one in enumerate(found):
-            axes.plot([one.lowest, one.highest], [place, place], color="#7a9cc6", linewidth=3, solid_capstyle="butt")
-            axes.plot([one.median], [place], marker="|", markersize=8, markeredgewidth=2, color="#1f3a5f")
-        axes.axvline(1, color="#999999", linewidth=0.8)
-        axes.set_yticks(range(len(found)), [one.name for one in found])
-        axes.set_ylim(len(found) - 0.4, -0.6)
-        if max(one.highest for one in found) > 10 * min(1, *(one.lowest for one in found)):
+        for place, (_, lowest, mark, highest) in enumerate(rows):
+            axes.plot([lowest, highest], [place, place], color="#7a9cc6", linewidth=3, solid_capstyle="butt")
+            axes.plot([mark], [place], marker="|", markersize=8, markeredgewidth=2, color="#1f3a5f")
+        for where in line:
+            axes.axvline(where, color="#999999", linewidth=0.8)
+        axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        if max(row[3] for row in rows) > 10 * min(line + [row[1] for row in rows]):
             axes.set_xscale("log")
-        baselines = list(dict.fromkeys(one.baseline for one in found))
-        axes.set_xlabel("times as long as " + (baselines[0] if len(baselines) == 1 else "the baseline in the table"))
+        axes.set_xlabel(axis)
         axes.grid(axis="x", linewidth=0.3)
         # Set by hand: what fits depends on the fonts of the machine.
         drawing.subplots_adjust(left=0.42, right=0.98, top=1 - 0.1 / drawing.get_figheight(),
                                 bottom=0.45 / drawing.get_figheight())
 
-    return svg(name, (8, 0.8 + 0.2 * len(found)), draw)
+    return svg(name, (8, 0.8 + 0.2 * len(rows)), draw)
 
 
 def _growth(name: str, counts: list[Count]) -> bytes:

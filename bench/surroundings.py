@@ -38,13 +38,13 @@ def versions() -> dict[str, str]:
     """Versions by name; those of Python packages and Debian packages that are missing are left out."""
     found = {"python": platform.python_version(), "libc": " ".join(platform.libc_ver()),
              "gcc": _said("cc", "-dumpfullversion").strip()}
-    for package in ("fastgrey", "lmdb", "xxhash", "Cython", "pytest-benchmark"):
+    for package in ("fastgrey", "lmdb", "xxhash", "Cython", "pytest-benchmark", "uvloop", "valkey", "psycopg"):
         try:
             found[f"PyPI {package}" if package != "fastgrey" else package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    peers = ("postgrey", "gross", "sqlgrey", "greylistd", "perl-base", "liblmdb-dev", "libxxhash-dev", "dash")
-    for package in peers:
+    for package in ("postgrey", "gross", "sqlgrey", "greylistd", "perl-base", "liblmdb-dev", "libxxhash-dev", "dash",
+                    "redis-server", "postgresql"):
         version = _said("dpkg-query", "-W", "-f", "${Version}", package)
         if version:
             found[f"Debian {package}"] = version

@@ -6,6 +6,8 @@ Every option is at the top level: the settings, and the rule lists as arrays of 
     deny_senders = ["*%*"]
     allow_clients = ["192.0.2.0/24", { file = "whitelist_clients" }]
 
+What fastgrey serve is told beside stands in the table [serve] (fastgrey/serve/options.py).
+
 conf.d is read in the order of its names. A setting given again replaces the one before, lists add up. Names of files
 are relative to the file that names them.
 """
@@ -25,6 +27,7 @@ from . import rules as rules_, settings as settings_
 from .errors import FastgreyError, PolicyError
 from .policy import Policy
 from .rules import LISTS, Rule
+from .serve import options as serve_
 from .settings import Setting
 
 DEFAULT = "/etc/fastgrey/fastgrey.toml"
@@ -36,29 +39,41 @@ class RuleFile(msgspec.Struct, forbid_unknown_fields=True):
     file: str
 
 
-def _kind(setting: Setting) -> Any:
-    if setting.kind == "choice":
-        return Literal[setting.choices]
-    return {"duration": int | str, "size": int | str, "count": int, "flag": bool}[setting.kind]
+def _kind(option: Setting | serve_.Option) -> Any:
+    if isinstance(option, Setting) and option.kind == "choice":
+        return Literal[option.choices]
+    return {"duration": int | str, "size": int | str, "count": int, "flag": bool, "choice": str, "text": str,
+            "list": list[str]}[option.kind]
 
 
 # What a file may hold, from the same definitions that describe and validate it.
+Serve = msgspec.defstruct(
+    "Serve",
+    [(option.name, _kind(option) | msgspec.UnsetType, msgspec.UNSET) for option in serve_.OPTIONS],
+    forbid_unknown_fields=True,
+)
 Options = msgspec.defstruct(
     "Options",
     [*((setting.name, _kind(setting) | msgspec.UnsetType, msgspec.UNSET) for setting in settings_.SETTINGS),
-     *((name, list[str | RuleFile], msgspec.field(default_factory=list)) for name in LISTS)],
+     *((name, list[str | RuleFile], msgspec.field(default_factory=list)) for name in LISTS),
+     ("serve", Serve, msgspec.field(default_factory=Serve))],
     forbid_unknown_fields=True,
 )
 EXPECTED = {setting.name: setting.expected() for setting in settings_.SETTINGS} | {
-    name: 'an array of entries and of { file = "NAME" }' for name in LISTS}
+    name: 'an array of entries and of { file = "NAME" }' for name in LISTS} | {
+    "serve": "a table, as in: [serve]"}
+EXPECTED_SERVE = {option.name: "an array of texts" if option.kind == "list" else f"a {option.kind}: {option.allowed}"
+                  for option in serve_.OPTIONS}
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What the files say. origins: FILE:LINE of every setting that they name."""
+    """What the files say. origins: FILE:LINE of every setting that they name, and as serve.NAME of every option of
+    [serve]."""
 
     policy: Policy
     origins: dict[str, str]
+    serve: serve_.Options = serve_.Options()
 
 
 def default_path() -> str:
@@ -71,11 +86,10 @@ def load(path: str | None = None) -> Configuration:
 
     Raises PolicyError, naming file, line and what was expected, at the first thing that is wrong.
     """
-    main = Path(path or default_path()).absolute()
+    sources = _sources(path)
     values = settings_.defaults()
     origins: dict[str, str] = {}
     found: list[Rule] = []
-    sources = [_Source(main), *(_Source(name) for name in _drop_ins(main.parent / "conf.d"))]
     for source in sources:
         for setting, number, place in source.settings():
             values[setting.name] = number
@@ -87,7 +101,28 @@ def load(path: str | None = None) -> Configuration:
     policy = Policy(values, ordered, tuple(files))
     # Compiling is what checks the rules, and applying wants it done.
     _ = policy.record
-    return Configuration(policy, origins)
+    served, serve_origins = _serve(sources)
+    return Configuration(policy, origins | serve_origins, served)
+
+
+def load_serve(path: str | None = None) -> serve_.Options:
+    """The table [serve] alone; rules and their files are not looked at. Raises PolicyError."""
+    return _serve(_sources(path))[0]
+
+
+def _sources(path: str | None) -> list["_Source"]:
+    main = Path(path or default_path()).absolute()
+    return [_Source(main), *(_Source(name) for name in _drop_ins(main.parent / "conf.d"))]
+
+
+def _serve(sources: list["_Source"]) -> tuple[serve_.Options, dict[str, str]]:
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for source in sources:
+        for option, value, place in source.serve():
+            values[option.name] = (*values.get(option.name, ()), *value) if option.kind == "list" else value
+            origins[f"serve.{option.name}"] = place
+    return serve_.Options(**values), origins
 
 
 def _drop_ins(folder: Path) -> list[Path]:
@@ -133,18 +168,21 @@ class _Source:
 
     def _refusal(self, text: str) -> PolicyError:
         """What msgspec has against the table, in the words of an administrator."""
-        for name in self.table:
-            if name not in EXPECTED:
-                close = difflib.get_close_matches(name, EXPECTED, 1)
-                hint = f"; did you mean {close[0]}?" if close else "; fastgrey config describe lists them"
-                return PolicyError(f"{self.path}:{self.line(name)}: {name}: no such option{hint}")
-        match = re.search(r"`\$\.([a-z_0-9]+)((?:\[[0-9]+\])?)", text)
+        served = self.table.get("serve")
+        for prefix, table, known in (("", self.table, EXPECTED),
+                                     ("serve.", served if isinstance(served, dict) else {}, EXPECTED_SERVE)):
+            for name in table:
+                if name not in known:
+                    close = difflib.get_close_matches(name, known, 1)
+                    hint = f"; did you mean {close[0]}?" if close else "; fastgrey config describe lists them"
+                    return PolicyError(f"{self.path}:{self.line(name)}: {prefix}{name}: no such option{hint}")
+        match = re.search(r"`\$\.(?:serve\.)?([a-z_0-9]+)((?:\[[0-9]+\])?)", text)
         name = match[1] if match else ""
         place = f"{name}{match[2]}" if match else "?"
         got = re.search(r"got `(\w+)`", text)
         what = f"got {got[1]}" if got else text[0].lower() + text[1:].partition(" - at")[0]
-        return PolicyError(f"{self.path}:{self.line(name)}: {place}: expected {EXPECTED.get(name, 'another value')}; "
-                           f"{what.replace('`', '')}")
+        expected = (EXPECTED | EXPECTED_SERVE).get(name, "another value")
+        return PolicyError(f"{self.path}:{self.line(name)}: {place}: expected {expected}; {what.replace('`', '')}")
 
     def line(self, name: str) -> int:
         """The line on which an option is set; tomllib does not say."""
@@ -163,6 +201,18 @@ class _Source:
                 yield setting, setting.parse(text), place
             except FastgreyError as error:
                 raise PolicyError(f"{place}: {error}") from None
+
+    def serve(self) -> Iterator[tuple[serve_.Option, Any, str]]:
+        """Each option of [serve] with its value and FILE:LINE."""
+        for option in serve_.OPTIONS:
+            value = getattr(self.options.serve, option.name)
+            if value is msgspec.UNSET:
+                continue
+            place = f"{self.path}:{self.line(option.name)}"
+            try:
+                yield option, option.read(value), place
+            except FastgreyError as error:
+                raise PolicyError(f"{place}: serve.{error}") from None
 
     def rules(self) -> list[Rule]:
         """Every rule of the file and of those it names."""
@@ -216,5 +266,16 @@ def describe() -> list[dict[str, str]]:
     return rows
 
 
+def describe_serve() -> list[dict[str, str]]:
+    """The same of every option of [serve]."""
+    return [{"name": f"serve.{option.name}", "type": option.kind, "unit": _unit_of(option.kind, option.unit),
+             "default": option.default, "allowed": option.allowed, "meaning": option.meaning, "source": option.source}
+            for option in serve_.OPTIONS]
+
+
 def _unit(setting: Setting) -> str:
-    return {"duration": "seconds, or with s m h d w", "size": "bytes, or with k M G T"}.get(setting.kind, setting.unit)
+    return _unit_of(setting.kind, setting.unit)
+
+
+def _unit_of(kind: str, unit: str) -> str:
+    return {"duration": "seconds, or with s m h d w", "size": "bytes, or with k M G T"}.get(kind, unit)

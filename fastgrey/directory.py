@@ -21,7 +21,7 @@ GENERATION = re.compile(r"passed\.([0-9]{6,})")
 NUMBER_MAX = (1 << 64) - 2
 SECRET_SIZE = 192
 FILES = ("stats", "stats.new", "current", "current.new", "compaction.lock", "compaction.status",
-         "compaction.status.new")
+         "compaction.status.new", "serve.sock")
 # What a directory is called while it is removed.
 GONE = ".gone"
 # Where a generation goes that was found damaged when another took its place.
@@ -144,7 +144,7 @@ def make_counters(root: Path, defer_on_error: bool) -> None:
 
 def is_ours(name: str) -> bool:
     """Whether a store may have an entry of this name."""
-    return name in FILES or name.startswith(("passed.", "pending.", "hits.", ASIDE))
+    return name in (*FILES, "journal") or name.startswith(("passed.", "pending.", "hits.", ASIDE))
 
 
 def generation_name(number: int) -> str:

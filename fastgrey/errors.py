@@ -65,6 +65,14 @@ class PolicyError(FastgreyError):
     """The configuration or a rule cannot be used; the policy in force stays."""
 
 
+class EngineError(FastgreyError):
+    """The engine that holds shared records cannot be reached or does not answer."""
+
+
+class ServeError(FastgreyError):
+    """The server cannot run as it was told to."""
+
+
 class RequestError(FastgreyError):
     """What was asked for cannot be meant: an address, a key, or which of them were given."""
 

@@ -6,12 +6,15 @@ The verdict is the core's own; the steps tell what it found. Nothing is written.
 import ipaddress
 import shlex
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core, policy as policy_, times
 from .errors import StoreError
 from .policy import Policy
 from .records import KINDS, SWITCHES, short
+
+if TYPE_CHECKING:
+    from .shared.held import Held
 
 # Reasons by the step that gives them, in the order of the decision (docs/decision.md).
 STEPS = ("relay", "denied", "allowed", "opted-out", "expected", "known-client", "known-domain", "known-triplet",
@@ -58,17 +61,21 @@ class Explanation:
 
 
 def explain(store: _core.Store, client: str, sender: str, recipient: str, name: str | None = None,
-            name_trusted: bool | None = None, now: int | None = None) -> Explanation:
+            name_trusted: bool | None = None, now: int | None = None, held: "Held | None" = None) -> Explanation:
     """Explain what the store would answer at the Unix time now (None: the clock).
 
     client: IP address; sender, recipient: envelope addresses; name: host name of the client, name_trusted: whether it
-    is forward-confirmed (None: as trust_client_name says).
+    is forward-confirmed (None: as trust_client_name says). held: the records, where an engine holds them; EngineError
+    where that does not answer.
     """
+    request: dict[str, Any] = {"client": client, "sender": sender, "recipient": recipient, "client_name": name,
+                               "name_trusted": name_trusted}
     # A policy may be put in force between the two looks; hardly twice.
     for _ in range(TRIES):
         policy = policy_.in_force(store)
-        facts = _core.explain(store, client=client, sender=sender, recipient=recipient, client_name=name,
-                              name_trusted=name_trusted, now=now)
+        facts = _core.explain(store, now=now, **request)
+        if held is not None and "normalised" in facts:
+            held.decide(facts, now=facts["now"], **request)
         if facts["policy"] == policy.number:
             return _Teller(facts, policy, client, sender, recipient, name).tell()
     raise StoreError(f"the policy of {store.path} was changed again and again while this looked; ask once more")

@@ -16,14 +16,15 @@ Sample = tuple[str, dict[str, object], int]
 def expose(facts: dict[str, Any]) -> str:
     """The facts that statistics.collect gives, as text. Every sample names its store in a label."""
     lines = []
-    for name, kind, meaning, samples in _families(facts):
+    for name, kind, meaning, samples in families(facts):
         lines += [f"# HELP fastgrey_{name} {meaning}", f"# TYPE fastgrey_{name} {kind}"]
         lines += [f"fastgrey_{name}{suffix}{_labels({'store': facts['store']} | labels)} {value}"
                   for suffix, labels, value in samples]
     return "\n".join(lines) + "\n"
 
 
-def _families(facts: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Sample]]]:
+def families(facts: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Sample]]]:
+    """Name (without fastgrey_), kind, meaning and samples of each family; the store is in no label yet."""
     yield ("store_info", "gauge", "Format version of the store and generation in force.",
            [("", {"format": facts["format"], "generation": facts["generation"]}, 1)])
     yield ("known_records", "gauge", "Known records by kind, with those that expired since the last compaction.",

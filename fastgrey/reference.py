@@ -56,24 +56,48 @@ comes to more than 250 positions with its repetitions written out: an expression
 a second at worst. The hook gives half a second of processor time to all of them, then it answers as `on_error` says and
 names the rule. Entries and files may be as many as you like; expressions are tried one by one, all others are looked
 up.
+
+## The server
+
+What `fastgrey serve` is told stands in a table of its own, after all of the above. It is not part of the policy:
+`fastgrey apply` checks it and leaves it alone, the server reads it when it starts and at SIGHUP.
+
+    [serve]
+    listen = ["unix:/var/spool/postfix/fastgrey/policy"]
+
+| option of `[serve]` | type | unit | default | allowed | meaning | source |
+| --- | --- | --- | --- | --- | --- | --- |
+@SERVE@
 """
 
 
 def page() -> str:
     """The reference, in Markdown."""
     rows = configuration.describe()
-    columns = ("type", "unit", "default", "allowed", "meaning", "source")
-    settings = "\n".join(f"| `{row['name']}` | {' | '.join(row[column] for column in columns)} |"
-                         for row in rows if row["type"] != "list")
+    settings = _table([row for row in rows if row["type"] != "list"])
+    serve = _table(configuration.describe_serve()).replace("`serve.", "`")
     lists = "\n".join(f"| `{row['name']}` | {row['meaning']} |" for row in rows if row["type"] == "list")
-    return PAGE.replace("@SETTINGS@", settings).replace("@LISTS@", lists)
+    return PAGE.replace("@SETTINGS@", settings).replace("@LISTS@", lists).replace("@SERVE@", serve)
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+    columns = ("type", "unit", "default", "allowed", "meaning", "source")
+    return "\n".join(f"| `{row['name']}` | {' | '.join(row[column] for column in columns)} |" for row in rows)
 
 
 def template() -> str:
     """A configuration in which every option stands with its default, as a comment."""
     lines = ["# fastgrey.toml. What is commented out is the default; put it in force with: fastgrey apply", ""]
     for row in configuration.describe():
-        value = row["default"] if row["type"] in ("list", "flag", "count") else f'"{row["default"]}"'
-        lines += [f"# {row['meaning']}", f"#   {row['allowed']}" + (f"; {row['unit']}" if row["unit"] else ""),
-                  f"#{row['name']} = {value}", ""]
+        lines += _commented(row)
+    # A table takes all that follows it.
+    lines += ["[serve]", ""]
+    for row in configuration.describe_serve():
+        lines += _commented(row | {"name": row["name"].removeprefix("serve.")})
     return "\n".join(lines)
+
+
+def _commented(row: dict[str, str]) -> list[str]:
+    value = row["default"] if row["type"] in ("list", "flag", "count") else f'"{row["default"]}"'
+    return [f"# {row['meaning']}", f"#   {row['allowed']}" + (f"; {row['unit']}" if row["unit"] else ""),
+            f"#{row['name']} = {value}", ""]

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from . import directory, policy
 from ._core import Store
@@ -15,6 +15,9 @@ from .errors import EnvelopeError
 from .policy import Policy
 from .settings import BY_DISK, BY_NAME
 from .verdict import Verdict
+
+if TYPE_CHECKING:
+    from .shared.throwaway import Checks
 
 COLUMNS = (b"time", b"client_ip", b"client_name", b"sender", b"recipient")
 TIME_MAX = (1 << 40) - 1
@@ -108,7 +111,7 @@ def _with_room(settings: dict[str, int]) -> dict[str, int]:
     return settings | {"pending_size": BY_NAME["pending_size"].most}
 
 
-def replay(envelopes: Envelopes, store: Store) -> Iterator[tuple[int, Verdict]]:
+def replay(envelopes: Envelopes, store: "Store | Checks") -> Iterator[tuple[int, Verdict]]:
     """Decide the envelopes in order; gives row numbers and verdicts."""
     check = store.check
     for number, time, client, name, sender, recipient in envelopes:

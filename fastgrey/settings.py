@@ -136,6 +136,8 @@ SETTINGS = (
             "bytes that triplets waiting to pass may take on disk; disk: a 32nd of the store's file system, rounded "
             "down to a power of two, 16M to 4G", OWN, 4 << 20, 1 << 42, by_disk=True),
     Setting("expect_max", "duration", "1h", "the longest expectation window that may be opened", OWN, 1, YEAR),
+    Setting("shared", "flag", "false", "records are shared with other machines: hooks ask fastgrey serve, which knows "
+            "where they are", RFC + "5(4)"),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 

@@ -12,6 +12,8 @@ class Verdict(NamedTuple):
     cause: for reason 'error', one line saying what is wrong and what to do; else None.
     key: short hex key of the triplet as in the log line; None where no key could be made.
     rule: FILE:LINE of the rule that decided, None where none did.
+    waited: for reason 'retry' or 'pool', the seconds since the first attempt; else 0.
+    notes: what went wrong beside a verdict that stands all the same, a line each.
     """
 
     action: str
@@ -20,3 +22,5 @@ class Verdict(NamedTuple):
     cause: str | None = None
     key: str | None = None
     rule: str | None = None
+    waited: int = 0
+    notes: tuple[str, ...] = ()

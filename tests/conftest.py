@@ -21,6 +21,8 @@ BIN = Path(sys.executable).parent
 HOOK = BIN / "qmail-checkenv"
 FASTGREY = BIN / "fastgrey"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+# Mail servers and databases run as users of their own, who need a way to what tests make for them.
+os.umask(0o022)
 
 
 def pytest_report_header():
@@ -33,6 +35,13 @@ def no_outer_environment(monkeypatch):
     """What the tests' own environment says of mail must not reach the programs under test."""
     for name in ("FASTGREY_STORE", "FASTGREY_CONFIG", "TCPREMOTEIP", "TCP6REMOTEIP", "TCPREMOTEHOST", "RELAYCLIENT"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def place():
+    """A directory of the test into which every user may look."""
+    with machine.public_place() as place:
+        yield place
 
 
 @pytest.fixture

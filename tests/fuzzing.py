@@ -18,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FUZZ = ROOT / "tests" / "fuzz"
 # In the order of the core, from texts to whole stores.
-TARGETS = ("address", "client", "envelope", "pattern", "policy", "record", "caller", "log", "reply", "table")
+TARGETS = ("address", "client", "envelope", "pattern", "policy", "record", "caller", "log", "reply", "exchange", "asked",
+           "table")
 SANITIZERS = "address,undefined"
 # What only module initialisation uses must not be watched: a watch is a use, and the link would want Python for it.
 PYTHONS = "fun:PyInit_*\nfun:__pyx_pymod_*\nfun:__Pyx_*\nfun:Py_*\nfun:_Py_*\n"

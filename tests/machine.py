@@ -54,8 +54,13 @@ def fill_up(file):
     os.close(descriptor)
 
 
+def lower(steps):
+    """The priority (nice(2)) of a process of the test that gives way by so many steps to the others."""
+    return min(19, os.getpriority(os.PRIO_PROCESS, 0) + steps)
+
+
 PACKAGES = {"tcpserver": "ucspi-tcp-ipv6", "tcprules": "ucspi-tcp-ipv6", "multilog": "daemontools", "strace": "strace",
-            "swaks": "swaks"}
+            "swaks": "swaks", "postconf": "postfix"}
 
 
 def tool(name):
@@ -78,6 +83,15 @@ def in_memory():
     roomy = os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 256 << 20
     with tempfile.TemporaryDirectory(prefix="fastgrey-test-", dir="/dev/shm" if roomy else None) as place:
         yield Path(place)
+
+
+@contextlib.contextmanager
+def public_place():
+    """A directory into which every user may look; pytest's own is closed whenever another pytest begins."""
+    with tempfile.TemporaryDirectory(prefix="fastgrey-test-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
 
 
 def strace():

@@ -10,6 +10,8 @@ import ctypes
 import grp
 import os
 import pwd
+import resource
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +23,10 @@ SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_MDWE, PR_GET_MDWE = 24, 38, 65, 66
 PR_MDWE_REFUSE_EXEC_GAIN = 1
 SCMP_ACT_ALLOW, SCMP_ACT_ERRNO, SCMP_CMP_MASKED_EQ = 0x7FFF0000, 0x00050000, 7
+SCMP_CMP_EQ = 4
 EPERM, EAFNOSUPPORT = 1, 97
+# AF_MAX of the kernel's headers.
+FAMILIES = 46
 SPECIAL_BITS = (0o4000, 0o2000)
 
 INERT = {
@@ -32,12 +37,15 @@ INERT = {
     "ProtectProc": "needs a mount of proc by the manager", "KeyringMode": "filtered", "IPAddressDeny": "no network",
     "LockPersonality": "nothing here asks for it", "RestrictRealtime": "nothing here asks for it",
     "SystemCallArchitectures": "one architecture here", "SystemCallErrorNumber": "EPERM is the one used",
-    "PrivateMounts": "mounts are private with all else",
+    "PrivateMounts": "mounts are private with all else", "NotifyAccess": "systemd's own",
+    "ExecReload": "systemd's own", "Restart": "systemd's own", "RestartSec": "systemd's own",
+    "WatchdogSec": "systemd's own", "KillMode": "systemd's own", "TimeoutStopSec": "systemd's own",
 }
 APPLIED = {
     "Environment", "User", "Group", "ReadWritePaths", "ProtectSystem", "PrivateTmp", "ProtectHome", "UMask",
     "NoNewPrivileges", "CapabilityBoundingSet", "PrivateUsers", "RestrictSUIDSGID", "PrivateNetwork", "PrivateIPC",
     "RestrictAddressFamilies", "ProtectHostname", "MemoryDenyWriteExecute", "RestrictNamespaces", "SystemCallFilter",
+    "RuntimeDirectory", "LimitNOFILE",
 }
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -84,21 +92,36 @@ def set_read_only(path, read_only):
                      ctypes.sizeof(attributes)), f"mount_setattr {path}")
 
 
-def mounts(store, writable):
-    """All is read-only but the store; /tmp and the homes are empty, but for this Python and this checkout."""
+# What a command of this project needs, wherever it is.
+NEEDED = [sys.base_prefix, sys.prefix, str(Path(__file__).resolve().parents[1])]
+
+
+def closed(path):
+    """The directories on the way to a path into which others than their owner may not go."""
+    return [str(parent) for parent in Path(path).parents if not parent.stat().st_mode & 0o001]
+
+
+def mounts(store, writable, run):
+    """All is read-only but the store and, where the unit has it, a directory below /run (run: its name, user and group).
+    /tmp and the homes are empty, but for this Python and this checkout; so are directories that keep others from these."""
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     mount("tmpfs", "/var/lib", "tmpfs", data="mode=755")
     mount(store, STORE, flags=MS_BIND)
-    needed = [sys.base_prefix, sys.prefix, str(Path(__file__).resolve().parents[1])]
-    for number, path in enumerate(needed):
+    # The outermost last: it hides the others.
+    hidden = sorted({place for path in NEEDED for place in closed(path)}, reverse=True)
+    for number, path in enumerate(NEEDED):
         mount(path, f"/var/lib/needed/{number}", flags=MS_BIND | MS_REC)
-    for place, mode in (("/tmp", 1777), ("/var/tmp", 1777), ("/root", 755), ("/home", 755)):
+    for place, mode in (("/tmp", 1777), ("/var/tmp", 1777), ("/root", 755), ("/home", 755),
+                        *((place, 755) for place in hidden)):
         mount("tmpfs", place, "tmpfs", data=f"mode={mode}")
-    for number, path in enumerate(needed):
+    for number, path in enumerate(NEEDED):
         mount(f"/var/lib/needed/{number}", path, flags=MS_BIND | MS_REC)
+    if run is not None:
+        mount("tmpfs", "/run", "tmpfs", data="mode=755")
+        mount("tmpfs", f"/run/{run[0]}", "tmpfs", data="mode=755,uid={1},gid={2}".format(*run))
     set_read_only("/", True)
     # Of proc, systemd leaves writable what is of processes.
-    for path in (*writable, "/tmp", "/var/tmp", "/proc"):
+    for path in (*writable, "/tmp", "/var/tmp", "/proc", *([f"/run/{run[0]}"] if run else [])):
         set_read_only(path, False)
 
 
@@ -184,8 +207,12 @@ def restrictions(unit):
     """Filters like those that systemd makes."""
     allowed = filters(unit)
     denied = Seccomp(SCMP_ACT_ALLOW)
-    if unit["RestrictAddressFamilies"] == ["none"]:
+    families = unit["RestrictAddressFamilies"][0].split()
+    if families == ["none"]:
         denied.rule(SCMP_ACT_ERRNO | EAFNOSUPPORT, "socket")
+    else:
+        for number in set(range(FAMILIES)) - {int(getattr(socket, name)) for name in families}:
+            denied.rule(SCMP_ACT_ERRNO | EAFNOSUPPORT, "socket", Comparison(0, SCMP_CMP_EQ, number, 0))
     for name, place in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("mkdir", 1), ("mkdirat", 2), ("mknod", 1),
                         ("mknodat", 2), ("creat", 1), ("open", 2), ("openat", 3)):
         for bit in SPECIAL_BITS:
@@ -209,7 +236,13 @@ def enter(unit, store):
              *(["uts"] if "ProtectHostname" in yes else [])]
     ask(libc.unshare(sum(NAMESPACES[kind] for kind in kinds)), "unshare")
     assert unit["ProtectSystem"] == ["strict"] and {"PrivateTmp", "ProtectHome"} <= yes
-    mounts(store, unit["ReadWritePaths"])
+    run = unit.get("RuntimeDirectory")
+    mounts(store, unit["ReadWritePaths"], run and (run[0], uid, gid))
+    if limit := unit.get("LimitNOFILE"):
+        # Where this is a container, not more than that has.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        files = int(limit[0]) if most == resource.RLIM_INFINITY else min(int(limit[0]), most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     if "PrivateUsers" in yes:
         map_users(uid, gid)
     if unit["CapabilityBoundingSet"] == [""]:

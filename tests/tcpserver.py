@@ -29,6 +29,29 @@ def compiled(rules, place):
     return cdb
 
 
+def processes(session):
+    """What runs of a session but its leader, by process id."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            state, _, _, number = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(number) == session and int(entry.name) != session and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def end_session(leader):
+    """End the leader of a session, a Popen, wait for what it started to end by itself; gives what had to be killed."""
+    leader.terminate()
+    leader.communicate(timeout=60)
+    wait_until(lambda: not processes(leader.pid))
+    left = processes(leader.pid)
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    return left
+
+
 class TcpServer:
     """A tcpserver on a port of its own, which runs a program for each connection, in the directory home."""
 
@@ -51,21 +74,8 @@ class TcpServer:
 
     def processes(self):
         """What runs of all that tcpserver ever started, by process id."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-                if int(session) == self._process.pid and int(entry.name) != self._process.pid and state != "Z":
-                    found.append(int(entry.name))
-        return found
+        return processes(self._process.pid)
 
     def end(self):
         """End tcpserver, wait for its sessions to end by themselves; gives what did not and had to be killed."""
-        self._process.terminate()
-        self._process.communicate(timeout=60)
-        wait_until(lambda: not self.processes())
-        left = self.processes()
-        for process in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        return left
+        return end_session(self._process)

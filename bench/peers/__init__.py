@@ -4,6 +4,8 @@ A file a peer. None is a service of the system: each runs in the foreground out 
 socket there or on a free port of loopback, and ends with the benchmark.
 """
 
+from typing import Protocol
+
 from figures import Count, Results
 from peers.greylistd import Greylistd
 from peers.gross import Gross
@@ -14,8 +16,19 @@ from peers.sqlgrey import Sqlgrey
 PEERS: tuple[type[Peer], ...] = (Postgrey, Sqlgrey, Gross, Greylistd)
 
 
-def is_here(kind: type[Peer], section: str, results: Results) -> bool:
-    """Whether a peer can be measured; what is missing is said and put down."""
+class Installed(Protocol):
+    """What a machine has or has not: a peer, an engine."""
+
+    @property
+    def name(self) -> str: ...
+
+    def missing(self) -> str:
+        """What keeps it from being measured here, in a few words; empty where nothing does."""
+        ...
+
+
+def is_here(kind: type[Peer] | Installed, section: str, results: Results) -> bool:
+    """Whether it can be measured; what is missing is said and put down."""
     missing = kind.missing()
     if missing:
         print(f"  {kind.name} is not measured: {missing}", flush=True)

@@ -1,4 +1,4 @@
-"""Running `ask` (ask.c), and what it found."""
+"""Running `ask` (ask.c) and `load` (load.c), and what they found."""
 
 import contextlib
 import json
@@ -22,21 +22,30 @@ class Target(NamedTuple):
 
 
 class Tools:
-    """ask, the clock for daemons, and the client that a hook would be that leaves it to a daemon; compiled here."""
+    """ask, load, the clock for daemons, and the client that a hook would be that asks a daemon; compiled here."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.ask, self.clock, self.client = directory / "ask", directory / "clock.so", directory / "ask_postgrey"
-        run(["cc", "-O2", BENCH / "ask.c", "-o", self.ask])
+        self.ask, self.load = directory / "ask", directory / "load"
+        self.clock, self.client = directory / "clock.so", directory / "ask_postgrey"
+        for tool in (self.ask, self.load):
+            run(["cc", "-O2", BENCH / f"{tool.name}.c", "-o", tool])
         run(["cc", "-O2", "-shared", "-fPIC", HERE / "clock.c", "-o", self.clock])
         run(["cc", "-O2", "-static", "-no-pie", "-s", BENCH / "baselines" / "ask_postgrey.c", "-o", self.client])
         self.log = directory / "log"
 
     def asked(self, target: Target, callers: int, questions: Path, allowed: int = 0) -> dict[str, Any]:
-        """Ask all questions once. More wrong answers than allowed end the run."""
+        """Ask all questions once, by so many processes. More wrong answers than allowed end the run."""
+        return self._run(self._command(target, callers, questions), target, allowed)
+
+    def loaded(self, target: Target, connections: int, questions: Path, allowed: int = 0) -> dict[str, Any]:
+        """The same over so many connections of one process, whose first questions are not timed; not for hooks."""
+        return self._run([self.load, target.way, target.where, str(connections), questions], target, allowed)
+
+    def _run(self, command: list[str | Path], target: Target, allowed: int) -> dict[str, Any]:
         with self.log.open("wb") as log:
-            done = subprocess.run(self._command(target, callers, questions), stdout=subprocess.PIPE, stderr=log,
-                                  env=self._environment(target), timeout=600)
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, env=self._environment(target),
+                                  timeout=600)
         return self._result(target, done.returncode, done.stdout, allowed)
 
     @contextlib.contextmanager
@@ -63,6 +72,7 @@ class Tools:
     def _result(self, target: Target, status: int, output: bytes, allowed: int) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(output) if output else {"wrong": 1}
         if status != 0 or found["wrong"] > allowed:
-            said = [line for line in self.log.read_text().splitlines() if line.startswith("ask: ")] or ["nothing said"]
+            lines = self.log.read_text().splitlines()
+            said = [line for line in lines if line.startswith(("ask: ", "load: "))] or ["nothing said"]
             raise SystemExit(f"bench: {target.way} {target.where}: {found}: {said[-1]}")
         return found

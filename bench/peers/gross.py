@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from peers.peer import DELAY, START, Peer, free_port, wait_for
+from daemons import START, free_port, wait_for
+from peers.peer import DELAY, Peer
 from peers.questions import Request
 
 # It refuses to be root; the package has made it a user.

@@ -42,7 +42,7 @@ class Questions:
 
     def files(self, kind: str, size: int, number: int) -> list[Path]:
         """So many files of so many questions: all known, all new, or half of each by chance."""
-        return [self.file(self._lines(kind, size)) for _ in range(number)]
+        return [self.file(self.lines(kind, size)) for _ in range(number)]
 
     def file(self, lines: Iterable[str]) -> Path:
         """A file with these lines."""
@@ -51,7 +51,8 @@ class Questions:
         file.write_text("\n".join(lines) + "\n")
         return file
 
-    def _lines(self, kind: str, size: int) -> Iterator[str]:
+    def lines(self, kind: str, size: int) -> Iterator[str]:
+        """So many questions; the strangers are new ones."""
         kinds = {"known": [True], "new": [False], "mixed": [True, False]}[kind]
         order = [kinds[number % len(kinds)] for number in range(size)]
         # In turn, each of two callers would have one kind for itself.

@@ -5,7 +5,8 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 
-from peers.peer import DELAY, START, Peer, me, wait_for
+from daemons import START, wait_for
+from peers.peer import DELAY, Peer, me
 from peers.questions import Request
 
 NEVER = r"^nothing\.is\.like\.this$"

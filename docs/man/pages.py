@@ -232,13 +232,13 @@ def roff(tokens: list[Token]) -> Iterator[str]:
             yield example(token.content)
         elif token.type == "tr_open":
             cells.clear()
-        elif token.type == "td_close" and len(cells) == 2 and heading != "Settings":
+        elif token.type == "td_close" and len(cells) == 2 and heading not in DESCRIBED:
             yield item(*cells)
         elif token.type == "thead_close" and cells[0].startswith("entry "):
             # Two tables follow each other, and the same form means another thing in the second.
             yield f".PP\n{cells[0].replace('entry', 'Entries')} cover:\n"
-        elif token.type == "table_close" and heading == "Settings":
-            yield from settings()
+        elif token.type == "table_close" and heading in DESCRIBED:
+            yield from described(DESCRIBED[heading]())
         elif token.type not in SILENT:
             raise ValueError(f"the reference has a {token.type} now; say here what that is in a manual page")
         inside = token.type
@@ -251,14 +251,20 @@ SILENT = {
 }
 
 
-def settings() -> Iterator[str]:
-    """The settings: what is allowed and what is taken unasked, then what it means and who says so."""
-    for row in configuration.describe():
-        if row["type"] != "list":
-            unit = f", in {row['unit']}" if row["unit"] else ""
-            yield item(bold(row["name"]), plain(f"{sentence(row['meaning'])} {sentence(row['type'])[:-1]}{unit}; "
-                                                f"{row['allowed']}. Default: {row['default']}. "
-                                                f"Source: {row['source']}."))
+# Tables that would be too wide, by heading.
+DESCRIBED = {
+    "Settings": lambda: [row for row in configuration.describe() if row["type"] != "list"],
+    "The server": configuration.describe_serve,
+}
+
+
+def described(rows: list[dict[str, str]]) -> Iterator[str]:
+    """Options: what each means, what is allowed and what is taken unasked, and who says so."""
+    for row in rows:
+        unit = f", in {row['unit']}" if row["unit"] else ""
+        yield item(bold(row["name"].removeprefix("serve.")),
+                   plain(f"{sentence(row['meaning'])} {sentence(row['type'])[:-1]}{unit}; {row['allowed']}. "
+                         f"Default: {row['default'] or 'empty'}. Source: {row['source']}."))
 
 
 def sentence(text: str) -> str:

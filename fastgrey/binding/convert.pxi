@@ -49,6 +49,30 @@ cdef str cause_text(StoreState *s, int fault, int error):
     return line.decode("ascii", "replace")
 
 
+cdef str note_said(int note, int error):
+    cdef char line[LINE_SIZE]
+    cdef Text t = text_begin(line, LINE_SIZE)
+    log_note(&t, note, error)
+    text_end(&t)
+    return line.decode("ascii", "replace")
+
+
+cdef object verdict_made(StoreState *s, const VerdictState *v):
+    """The Verdict."""
+    cause, notes = None, ()
+    if v.told != NULL:
+        cause = v.told.cause.decode("ascii") or None
+        notes = tuple(v.told.notes.decode("ascii").split("; ")[1:])
+    elif v.fault != NO_FAULT:
+        cause = cause_text(s, v.fault, v.error)
+    if v.notes:
+        notes = tuple([note_said(1 << i, v.error) for i in range((<object>LAST_NOTE).bit_length()) if v.notes >> i & 1])
+    return Verdict(
+        ACTION_NAMES[v.action], REASON_NAMES[v.reason], v.wait, cause, short_key(v.key) if v.has_key else None,
+        v.rule.decode("ascii") if v.rule[0] else None, v.waited, notes,
+    )
+
+
 cdef str short_key(const unsigned char *key):
     return key[:SHORT_KEY].hex()
 

@@ -1,6 +1,6 @@
 # What a decision finds: every record that a request touches, read and not written.
 
-cdef tuple PLACE_NAMES = ("network", "name parent")
+PLACE_NAMES = ("network", "name parent")
 
 
 cdef list known_all(Store store, MDB_txn *txn, list keys):

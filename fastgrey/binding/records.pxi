@@ -128,6 +128,18 @@ cdef class Records:
             self.store._raise(fault)
         return [(marks[i].before if marks[i].found else None, marks[i].after) for i in range(n)]
 
+    def made_known(self, uint64_t before, int least, int64_t now) -> tuple[int, int]:
+        """What make_known would make of a known record that is kept elsewhere (0: there is none), and the seconds for
+        which that is of any use."""
+        cdef StoreState *s = self._state()
+        cdef Mark mark
+        memset(&mark, 0, sizeof(mark))
+        mark.before, mark.least = before, least
+        with self.store.lock:
+            self.store._probe()
+            mark_passed(s, &mark, now)
+            return mark.after, later(record_time(mark.after) + s.head.settings.lifetime - now, 0) + SLACK
+
     def forget_pending(self, keys: list[bytes], dry_run: bool) -> list[int | None]:
         """The same as forget for records of pending, of which no transaction is durable."""
         cdef StoreState *s = self._state()

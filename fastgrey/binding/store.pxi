@@ -72,6 +72,8 @@ cdef class Store:
 
         Returns a Verdict. What keeps a decision from being made is a verdict too, with reason 'error' and a cause.
         Raises ForkedError, ClosedError, TypeError.
+
+        The records are those of this store, also where others are shared (the setting shared): see ask.
         """
         cdef Request q
         cdef VerdictState v
@@ -82,12 +84,21 @@ cdef class Store:
         q.dry = dry_run
         with self.lock:
             self._decide(&q, &v)
-            return Verdict(
-                ACTION_NAMES[v.action], REASON_NAMES[v.reason], v.wait,
-                cause_text(&self.state, v.fault, v.error) if v.fault != NO_FAULT else None,
-                short_key(v.key) if v.has_key else None,
-                v.rule.decode("ascii") if v.rule[0] else None,
-            )
+            return verdict_made(&self.state, &v)
+
+    def ask(self, **request):
+        """Decide as a hook does, with the arguments of check: where the setting shared says so, the records are elsewhere,
+        and fastgrey serve is asked, five seconds at most.
+
+        Returns a Verdict; where the server does not answer, one with reason 'error'. Raises as check does.
+        """
+        cdef Told told
+        with self.lock:
+            self.state.told = &told
+            try:
+                return self.check(**request)
+            finally:
+                self.state.told = NULL
 
     cdef void _decide(self, const Request *q, VerdictState *v) noexcept:
         cdef locale_t before

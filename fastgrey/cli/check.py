@@ -24,14 +24,15 @@ def check(client: str, sender: str, recipient: str, store: str | None, name: str
           relay: bool, now: int | None, dry_run: bool, as_json: bool) -> None:
     """Decide one recipient of one message, as the hook would, and record it.
 
-    The null sender is the empty string. With --dry-run nothing is recorded.
+    The null sender is the empty string. With --dry-run nothing is recorded. Where records are shared, fastgrey serve is
+    asked, as the hook does.
 
     \b
     Example: fastgrey check 192.0.2.7 a@example.org b@example.net --dry-run
     """
     with directory.open_store(store_path(store)) as opened:
-        verdict = opened.check(client=client, sender=sender, recipient=recipient, client_name=name,
-                               name_trusted=trust_name, relay=relay, now=now, dry_run=dry_run)
+        verdict = opened.ask(client=client, sender=sender, recipient=recipient, client_name=name,
+                             name_trusted=trust_name, relay=relay, now=now, dry_run=dry_run)
     if as_json:
         print_json(verdict._asdict() | {"exit": EXIT_CODES[verdict.action]})
         return

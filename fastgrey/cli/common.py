@@ -17,6 +17,10 @@ config_option = click.option(
     "read after it.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+local_option = click.option(
+    "--local", is_flag=True, help="The table of this machine, by which it goes while the engine that holds shared records "
+    "is away.",
+)
 dry_run_option = click.option("-n", "--dry-run", is_flag=True, help="Write nothing; show what would be done.")
 set_option = click.option(
     "--set", "assignments", metavar="NAME=VALUE", multiple=True, help="A setting, such as delay=5m. Repeatable."

@@ -40,7 +40,8 @@ def check(config: str | None, as_json: bool) -> None:
 @config_option
 @json_option
 def show(config: str | None, as_json: bool) -> None:
-    """Show what the files come to: every setting and where it is set, and how many rules each list has.
+    """Show what the files come to: every setting and where it is set, how many rules each list has, and what of [serve]
+    is set.
 
     \b
     Example: fastgrey config show --json
@@ -50,12 +51,15 @@ def show(config: str | None, as_json: bool) -> None:
     if as_json:
         print_json({
             "files": loaded.policy.files, "settings": values, "origins": loaded.origins,
+            "serve": loaded.serve.shown(),
             "rules": [rule.facts() for rule in loaded.policy.rules],
         })
         return
     print_rows((name, f"{value:<12}{loaded.origins.get(name, 'default')}") for name, value in values.items())
     counts = Counter((rule.list, rule.file) for rule in loaded.policy.rules)
     print_rows((name, f"{number:<12}{file}") for (name, file), number in counts.items())
+    print_rows((f"serve.{name}", f"{value:<12} {loaded.origins[f'serve.{name}']}")
+               for name, value in loaded.serve.shown().items() if f"serve.{name}" in loaded.origins)
 
 
 @config.command()
@@ -70,7 +74,7 @@ def describe(markdown: bool, toml: bool, as_json: bool) -> None:
     """
     if markdown + toml + as_json > 1:
         raise click.UsageError("--markdown, --toml and --json exclude one another")
-    rows = configuration.describe()
+    rows = configuration.describe() + configuration.describe_serve()
     if as_json:
         print_json(rows)
     elif toml:

@@ -4,9 +4,8 @@ import time
 
 import click
 
-from fastgrey import directory, times, windows
+from fastgrey import directory, records, times, windows
 from fastgrey.cli.common import dry_run_option, json_option, print_json, say, store_option, store_path
-from fastgrey.records import short
 from fastgrey.windows import Window
 
 
@@ -46,16 +45,18 @@ def expect(recipient: str | None, domain: str | None, duration: str | None, clos
             done = windows.close_window(opened, recipient or "", domain, dry_run)
         else:
             done = windows.open_window(opened, recipient or "", domain, duration or "", dry_run)
+        if records.View(opened).settings["shared"]:
+            say("fastgrey: windows are of this machine alone; on each of the others, say the same", err=True)
     if as_json:
         print_json({"done": "close" if close else "open", "dry_run": dry_run} | windows.facts(done))
         return
     would = "would be " if dry_run else ""
     if close:
-        say(f"{would}closed: window {short(done['key'])}, {times.span(done['until'] - int(time.time()))} early")
+        say(f"{would}closed: window {records.short(done['key'])}, {times.span(done['until'] - int(time.time()))} early")
         return
     whom = f"from {domain} and below " if domain else ""
     say(f"{would}open: mail {whom}to {recipient} passes until {times.date(done['until'])}"
-        + (f"; key={short(done['key'])}" if done["key"] else ""))
+        + (f"; key={records.short(done['key'])}" if done["key"] else ""))
 
 
 def _list(found: list[Window], as_json: bool) -> None:
@@ -64,7 +65,7 @@ def _list(found: list[Window], as_json: bool) -> None:
         return
     now = int(time.time())
     for window in found:
-        say(f"{short(window['key'])}  open {times.date_and_distance(window['opened'], now)}, closes "
+        say(f"{records.short(window['key'])}  open {times.date_and_distance(window['opened'], now)}, closes "
             f"{times.date_and_distance(window['until'], now)}, "
             f"{'from one domain' if window['narrow'] else 'from any sender'}")
     if not found:

@@ -5,7 +5,9 @@ import textwrap
 import click
 
 from fastgrey import directory, explanation, times
-from fastgrey.cli.common import json_option, print_json, print_rows, say, store_option, store_path
+from fastgrey.cli.common import config_option, json_option, local_option, print_json, print_rows, say, store_option
+from fastgrey.cli.common import store_path
+from fastgrey.cli.records_of import records_of
 from fastgrey.explanation import Explanation
 from fastgrey.records import short
 
@@ -18,9 +20,11 @@ from fastgrey.records import short
 @click.option("--trust-name/--distrust-name", default=None, help="Whether that name is forward-confirmed. "
               "Default: what the setting trust_client_name says.")
 @store_option
+@config_option
+@local_option
 @json_option
 def explain(client: str, sender: str, recipient: str, name: str | None, trust_name: bool | None, store: str | None,
-            as_json: bool) -> None:
+            config: str | None, local: bool, as_json: bool) -> None:
     """Tell where a mail is: what is decided now about IP, SENDER and RECIPIENT, step by step, and why.
 
     Shows what each part was normalised to, the rule or record that decided, when a retry passes, and the commands that
@@ -29,8 +33,8 @@ def explain(client: str, sender: str, recipient: str, name: str | None, trust_na
     \b
     Example: fastgrey explain 192.0.2.7 billing@example.org you@example.net
     """
-    with directory.open_store(store_path(store)) as opened:
-        told = explanation.explain(opened, client, sender, recipient, name, trust_name)
+    with directory.open_store(store_path(store)) as opened, records_of(opened, config, local) as held:
+        told = explanation.explain(opened, client, sender, recipient, name, trust_name, held=held)
     if as_json:
         print_json(told.as_dict())
     else:

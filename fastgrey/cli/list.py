@@ -6,7 +6,9 @@ from itertools import chain
 import click
 
 from fastgrey import directory, listing, overview, records, times
-from fastgrey.cli.common import json_option, print_json, print_rows, print_table, say, store_option, store_path
+from fastgrey.cli.common import config_option, json_option, print_json, print_rows, print_table, say, store_option
+from fastgrey.cli.common import store_path
+from fastgrey.cli.records_of import say_of_what
 
 CLOSING = {
     "left_out": "left out; --limit 0 shows all",
@@ -18,6 +20,7 @@ CLOSING = {
 @click.command()
 @click.argument("what", required=False, type=click.Choice(tuple(listing.LISTS)))
 @store_option
+@config_option
 @click.option("--limit", metavar="N", type=click.IntRange(0), default=50, show_default=True,
               help="Show so many at most; 0 for all.")
 @click.option("--sort", type=click.Choice(tuple(listing.SORTS)), help="What comes first: what expires soonest, was "
@@ -25,7 +28,8 @@ CLOSING = {
               "all of them takes memory for all of them.")
 @click.option("--long", is_flag=True, help="Whole keys of 32 digits.")
 @json_option
-def list(what: str | None, store: str | None, limit: int, sort: str | None, long: bool, as_json: bool) -> None:
+def list(what: str | None, store: str | None, config: str | None, limit: int, sort: str | None, long: bool,
+         as_json: bool) -> None:
     """Show how many records there are, or which: those that count, by their keys.
 
     Of clients, senders and recipients there are only keys, which are hashes: no address can be listed. The log line
@@ -36,6 +40,8 @@ def list(what: str | None, store: str | None, limit: int, sort: str | None, long
     Example: fastgrey list pending --sort seen --limit 20
     """
     with directory.open_store(store_path(store)) as opened:
+        if what not in ("windows", "rules"):
+            say_of_what(opened, config)
         view = records.View(opened)
         if what is None:
             _overview(view, as_json)

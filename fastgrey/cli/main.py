@@ -21,6 +21,7 @@ COMMANDS = {
     "stats": "Show what was decided, lately and since the start; records and sizes.",
     "doctor": "Look for what is wrong with a store and say what to do.",
     "check": "Decide one recipient of one message, as the hook would.",
+    "serve": "Answer mail servers that ask over a socket.",
     "replay": "Decide the envelopes of a file, each at its own time.",
     "compact": "Drop what expired and pack the rest, while hooks run.",
     "verify": "Check every byte of a store, at rest or while hooks run.",

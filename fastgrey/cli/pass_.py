@@ -3,18 +3,21 @@
 import click
 
 from fastgrey import amend, directory, records, times
-from fastgrey.cli.common import dry_run_option, json_option, name_option, parts_arguments, print_json, say
-from fastgrey.cli.common import store_option, store_path
+from fastgrey.cli.common import config_option, dry_run_option, json_option, local_option, name_option, parts_arguments
+from fastgrey.cli.common import print_json, say, store_option, store_path
+from fastgrey.cli.records_of import records_of, view_of
 
 
 @click.command("pass")
 @parts_arguments(required=True)
 @store_option
+@config_option
+@local_option
 @name_option
 @dry_run_option
 @json_option
-def pass_(client: str, sender: str, recipient: str, store: str | None, name: str | None, dry_run: bool,
-          as_json: bool) -> None:
+def pass_(client: str, sender: str, recipient: str, store: str | None, config: str | None, local: bool,
+          name: str | None, dry_run: bool, as_json: bool) -> None:
     """Make known now what would have to wait: its mail passes at the next attempt.
 
     CLIENT is an IP address, SENDER an envelope sender ('' for the null sender) or @DOMAIN; a part not given is '-'.
@@ -26,8 +29,8 @@ def pass_(client: str, sender: str, recipient: str, store: str | None, name: str
     Example: fastgrey pass 192.0.2.7 a@example.org b@example.net
     """
     asked = amend.parts(client, sender, recipient, name)
-    with directory.open_store(store_path(store)) as opened:
-        view = records.View(opened)
+    with directory.open_store(store_path(store)) as opened, records_of(opened, config, local) as held:
+        view = view_of(opened, held)
         made = amend.make_known(view, asked, dry_run)
         doubt = amend.no_parent(asked)
         if doubt:

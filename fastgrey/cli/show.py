@@ -3,15 +3,19 @@
 import click
 
 from fastgrey import directory, records
-from fastgrey.cli.common import json_option, print_json, print_rows, say, store_option, store_path
+from fastgrey.cli.common import config_option, json_option, local_option, print_json, print_rows, say, store_option
+from fastgrey.cli.common import store_path
+from fastgrey.cli.records_of import records_of, view_of
 from fastgrey.errors import RecordError
 
 
 @click.command()
 @click.argument("key")
 @store_option
+@config_option
+@local_option
 @json_option
-def show(key: str, store: str | None, as_json: bool) -> None:
+def show(key: str, store: str | None, config: str | None, local: bool, as_json: bool) -> None:
     """Show every record whose key begins with KEY, 4 to 32 hex digits.
 
     The log line of every decision ends with the key of its triplet; 'fastgrey list' and 'fastgrey forget' show the keys
@@ -23,8 +27,8 @@ def show(key: str, store: str | None, as_json: bool) -> None:
     Example: fastgrey show 0752f3077a02
     """
     prefix = records.key_prefix(key)
-    with directory.open_store(store_path(store)) as opened:
-        view = records.View(opened)
+    with directory.open_store(store_path(store)) as opened, records_of(opened, config, local) as held:
+        view = view_of(opened, held)
         found = view.find(prefix)
         if not found:
             raise RecordError(f"no record has a key that begins with {prefix}; it may have expired, or its mail was "

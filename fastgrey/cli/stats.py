@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 
-from fastgrey import exposition
+from fastgrey import directory, exposition
 from fastgrey.cli import stats_plain
-from fastgrey.cli.common import json_option, print_json, say, store_option, store_path
+from fastgrey.cli.common import config_option, json_option, print_json, say, store_option, store_path
+from fastgrey.cli.records_of import say_of_what
 from fastgrey.statistics import collect
 
 
 @click.command()
 @store_option
+@config_option
 @json_option
 @click.option("--prometheus", is_flag=True, help="Print Prometheus' text exposition format.")
 @click.option("--output", metavar="FILE", help="With --prometheus: write FILE, replaced as a whole, as the textfile "
@@ -22,8 +24,8 @@ from fastgrey.statistics import collect
 @click.option("--watch", metavar="[SECONDS]", is_flag=False, flag_value=2.0, type=click.FloatRange(0.1, 86_400),
               help="Show it again every 2 or SECONDS seconds, until interrupted.")
 @click.option("--count", metavar="N", type=click.IntRange(1), help="With --watch: show it N times.")
-def stats(store: str | None, as_json: bool, prometheus: bool, output: str | None, watch: float | None,
-          count: int | None) -> None:
+def stats(store: str | None, config: str | None, as_json: bool, prometheus: bool, output: str | None,
+          watch: float | None, count: int | None) -> None:
     """Show checks by verdict, strangers that came back, records and sizes.
 
     Checks are counted since the page of counters was made, and over the last minute, hour and day, to 10 seconds,
@@ -46,6 +48,8 @@ def stats(store: str | None, as_json: bool, prometheus: bool, output: str | None
     elif prometheus:
         say(exposition.expose(collect(path)), nl=False)
     else:
+        with directory.open_store(path) as opened:
+            say_of_what(opened, config)
         try:
             _show(_views(path, watch, count), watch is not None)
         except KeyboardInterrupt:

@@ -22,8 +22,8 @@ cdef struct Mark:
 
 
 cdef void mark_passed(StoreState *s, Mark *m, int64_t now) noexcept nogil:
-    cdef uint64_t had = record_count(m.before) if is_alive(s, m.before, now) else 0
-    m.after = promoted(s, m.before, now)
+    cdef uint64_t had = record_count(m.before) if is_alive(&s.head.settings, m.before, now) else 0
+    m.after = promoted(&s.head.settings, m.before, now)
     if m.least:
         m.after = record_pack(record_time(m.after), had if had > m.least else m.least)
 

@@ -47,7 +47,7 @@ cdef void copy_advance(CopyState *c, const MDB_val *key, bint alive) noexcept no
 cdef bint value_alive(StoreState *s, const MDB_val *value, int64_t now) noexcept nogil:
     cdef uint64_t record
     memcpy(&record, value.mv_data, sizeof(uint64_t))
-    return is_alive(s, record, now)
+    return is_alive(&s.head.settings, record, now)
 
 
 cdef int copy_some(StoreState *s, MDB_txn *source, StoreState *target, int64_t now, int limit,

@@ -1,8 +1,8 @@
 # The core in the order of its parts. Each file uses only what stands above it.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memmove, memset, strcmp, strcpy, strlen, strncmp
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strcmp, strcpy, strlen, strncmp
 
 from fastgrey.includes.atomic cimport *
 from fastgrey.includes.lmdb cimport *
@@ -28,10 +28,15 @@ include "policy.pxi"
 include "pattern.pxi"
 include "rules.pxi"
 include "window.pxi"
+include "judge.pxi"
 include "known.pxi"
 include "partition.pxi"
 include "room.pxi"
 include "rollover.pxi"
 include "pending.pxi"
+include "question.pxi"
+include "ask.pxi"
 include "decide.pxi"
 include "log.pxi"
+include "log_json.pxi"
+include "trace.pxi"

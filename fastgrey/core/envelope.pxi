@@ -13,6 +13,8 @@ cdef struct Request:
     bint relay
     # Decide, but write nothing.
     bint dry
+    # Leave out what would be flushed, and say so (Left).
+    bint quick
 
 
 cdef struct Envelope:

@@ -3,8 +3,8 @@
 cdef enum:
     FORMAT_VERSION = 3
     BYTE_ORDER_MARK = 0x01020304
-    SETTINGS = 16
-    SETTINGS_SPARE = 15
+    SETTINGS = 17
+    SETTINGS_SPARE = 14
     # Bytes; what is kept free in a full map comes from it (room.pxi).
     PENDING_LEAST = 4 << 20
 
@@ -33,6 +33,8 @@ cdef packed struct Settings:
     int64_t defer_on_error
     int64_t pending_size
     int64_t expect_max
+    # Hooks ask fastgrey serve.
+    int64_t shared
     int64_t spare[SETTINGS_SPARE]
 
 

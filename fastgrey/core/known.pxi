@@ -42,58 +42,18 @@ cdef int known_put(StoreState *s, MDB_txn *txn, int kind, unsigned char *key, ui
     return known_note(s, txn, kind, key) if rc == 0 else rc
 
 
-cdef inline bint is_alive(StoreState *s, uint64_t record, int64_t now) noexcept nogil:
-    return record != 0 and elapsed(now, record_time(record)) <= s.head.settings.lifetime
-
-
-cdef struct Match:
-    int reason
-    int kind
-    unsigned char key[KEY_SIZE]
-    uint64_t record
-
-
-cdef int known_match_one(StoreState *s, MDB_txn *txn, int kind, int64_t now, uint64_t least, Match *m) noexcept nogil:
-    """1 where the record at m.key is alive with a count of at least least, 0 where not, a negative error else."""
-    cdef int rc = known_get(s, txn, kind, m.key, &m.record)
-    if rc != 0:
-        s.error = rc
-        return -1
-    m.kind = kind
-    return is_alive(s, m.record, now) and record_count(m.record) >= least
-
-
 cdef int known_match(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t now, Match *m) noexcept nogil:
     """Steps 6 to 9: the first known record that lets the request pass. 1, 0 or a negative error."""
-    cdef const unsigned char *secret = s.head.secret
-    cdef int64_t clients = s.head.settings.allow_client_after, domains = s.head.settings.allow_domain_after
-    cdef int place, found
-    if clients > 0:
-        key_client(e, secret, m.key)
-        m.reason = KNOWN_CLIENT
-        found = known_match_one(s, txn, CLIENT, now, <uint64_t>clients, m)
-        if found:
-            return found
-    if domains > 0 and e.sender.domain < e.sender.size:
-        m.reason = KNOWN_DOMAIN
-        for place in range(e.places):
-            key_domain(e, place, secret, m.key)
-            found = known_match_one(s, txn, DOMAIN, now, <uint64_t>domains, m)
-            if found:
-                return found
-    m.reason = KNOWN_TRIPLET
-    for place in range(e.places):
-        if place == 0:
-            memcpy(m.key, e.triplet, KEY_SIZE)
-        else:
-            key_triplet(e, place, secret, m.key)
-        found = known_match_one(s, txn, TRIPLET, now, 1, m)
-        if found:
-            return found
-    if s.head.settings.pool_hops > 0 and e.sender.size:
-        key_pair(e, secret, m.key)
-        m.reason = KNOWN_PAIR
-        return known_match_one(s, txn, PAIR, now, 1, m)
+    cdef int step, rc
+    for step in range(KNOWN_STEPS):
+        if not known_wanted(&s.head, e, step, m):
+            continue
+        rc = known_get(s, txn, m.kind, m.key, &m.record)
+        if rc != 0:
+            s.error = rc
+            return -1
+        if known_passes(&s.head.settings, m, now):
+            return 1
     return 0
 
 
@@ -109,12 +69,11 @@ cdef int refresh(StoreState *s, Match *m, int64_t now) noexcept nogil:
             return fault
         rc = known_get(s, txn, m.kind, m.key, &record)
         # What was removed meanwhile stays removed; what another check has just refreshed is worth no second flush.
-        if rc == 0 and (record == 0 or elapsed(now, record_time(record)) < s.head.settings.refresh):
+        if rc == 0 and (record == 0 or not refresh_due(&s.head.settings, record, now)):
             mdb_txn_abort(txn)
             return NO_FAULT
         if rc == 0:
-            rc = known_put(s, txn, m.kind, m.key,
-                           record_pack(later(now, record_time(record)), record_count(record)))
+            rc = known_put(s, txn, m.kind, m.key, refreshed(record, now))
         fault = passed_commit(s, txn, rc, &again)
         if not again:
             if fault == NO_FAULT:
@@ -123,35 +82,19 @@ cdef int refresh(StoreState *s, Match *m, int64_t now) noexcept nogil:
     return fail(s, UNSTABLE, 0)
 
 
-cdef uint64_t promoted(StoreState *s, uint64_t record, int64_t now) noexcept nogil:
-    """A record seen now and with a promotion more. A dead one starts again at one."""
-    return record_pack(later(now, record_time(record)), record_count(record) + 1 if is_alive(s, record, now) else 1)
-
-
 cdef int promote_one(StoreState *s, MDB_txn *txn, int kind, unsigned char *key, int64_t now) noexcept nogil:
     cdef uint64_t record
     cdef int rc = known_get(s, txn, kind, key, &record)
-    return known_put(s, txn, kind, key, promoted(s, record, now)) if rc == 0 else rc
+    return known_put(s, txn, kind, key, promoted(&s.head.settings, record, now)) if rc == 0 else rc
 
 
 cdef int promote_all(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t now, bint pool) noexcept nogil:
     """Step 11."""
-    cdef const unsigned char *secret = s.head.secret
     cdef unsigned char key[KEY_SIZE]
-    cdef int rc = 0, place
-    for place in range(e.places):
-        key_triplet(e, place, secret, key)
-        rc = promote_one(s, txn, TRIPLET, key, now)
-        if rc == 0 and e.sender.domain < e.sender.size:
-            key_domain(e, place, secret, key)
-            rc = promote_one(s, txn, DOMAIN, key, now)
-        if rc != 0:
-            return rc
-    key_client(e, secret, key)
-    rc = promote_one(s, txn, CLIENT, key, now)
-    if rc == 0 and pool:
-        key_pair(e, secret, key)
-        rc = promote_one(s, txn, PAIR, key, now)
+    cdef int rc = 0, step, kind
+    for step in range(PROMOTION_STEPS):
+        if rc == 0 and promotion_wanted(&s.head, e, pool, step, &kind, key):
+            rc = promote_one(s, txn, kind, key, now)
     return rc
 
 

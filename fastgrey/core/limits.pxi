@@ -5,6 +5,8 @@ cdef enum:
     ADDRESS_MAX = 1000
     NAME_MAX = 1000
     KEY_SIZE = 16
+    # What of a key a log line has.
+    SHORT_KEY = 6
     SECRET_SIZE = 192
     PATH_MAX_SIZE = 512
     GENERATION_SIZE = 32
@@ -18,6 +20,10 @@ cdef enum:
 
     # FILE:LINE of a rule in a log line.
     PLACE_SIZE = 240
+
+    # What fastgrey serve says beside a verdict: the cause of an error, and notes.
+    CAUSE_SIZE = 1024
+    NOTES_SIZE = 512
 
     # Handles of named databases; LMDB allocates for every one.
     PASSED_TABLES = 8

@@ -5,7 +5,6 @@ cdef enum:
     LINE_SIZE = 4096
     SHOWN_CLIENT = 64
     SHOWN_ADDRESS = 400
-    SHORT_KEY = 6
 
 
 cdef void log_cause(Text *t, StoreState *s, int fault, int error) noexcept nogil:
@@ -14,7 +13,7 @@ cdef void log_cause(Text *t, StoreState *s, int fault, int error) noexcept nogil
     if fault == BAD_HOOK:
         text_char(t, c" ")
         text_escaped(t, span(s.part, strlen(s.part)), SHOWN_ADDRESS)
-    elif PATH_TOO_LONG <= fault <= TOO_MANY_READERS and fault != NO_BOOT_ID:
+    elif PATH_TOO_LONG <= fault <= TOO_MANY_READERS and fault != NO_BOOT_ID or fault == NO_SERVER:
         text_char(t, c" ")
         text_escaped(t, span(s.path, strlen(s.path)), SHOWN_ADDRESS)
         if s.part != NULL and fault != NO_STORE:
@@ -26,6 +25,13 @@ cdef void log_cause(Text *t, StoreState *s, int fault, int error) noexcept nogil
         text_add(t, mdb_strerror(error))
     text_add(t, b"; ")
     text_add(t, fault_remedy(fault))
+
+
+cdef void log_note(Text *t, int note, int error) noexcept nogil:
+    text_add(t, note_text(note))
+    if note == NOT_REFRESHED:
+        text_add(t, b": ")
+        text_add(t, mdb_strerror(error))
 
 
 cdef void log_line(Text *t, StoreState *s, const Request *q, const VerdictState *v) noexcept nogil:
@@ -52,12 +58,14 @@ cdef void log_line(Text *t, StoreState *s, const Request *q, const VerdictState 
     if v.fault != NO_FAULT:
         text_add(t, b": ")
         log_cause(t, s, v.fault, v.error)
+    if v.told != NULL:
+        if v.told.cause[0]:
+            text_add(t, b": ")
+            text_add(t, v.told.cause)
+        text_add(t, v.told.notes)
     while note <= LAST_NOTE:
         if v.notes & note:
             text_add(t, b"; ")
-            text_add(t, note_text(note))
-            if note == NOT_REFRESHED:
-                text_add(t, b": ")
-                text_add(t, mdb_strerror(v.error))
+            log_note(t, note, v.error)
         note *= 2
     text_char(t, c"\n")

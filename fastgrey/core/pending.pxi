@@ -71,23 +71,13 @@ cdef int sight(MDB_txn *txn, Partitions *parts, unsigned char *key, Sighting *ou
     return 0
 
 
-cdef struct Pending:
-    # Earliest first-seen time of the request's keys, -1 where it is new.
-    int64_t first
-    # The pair, as it stands after this attempt; hops is 0 where pairs are not looked at.
-    int64_t pair_first
-    uint64_t hops
-
-
 cdef int pending_look(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t now, Partitions *parts, Sighting *pair,
                       Pending *out) noexcept nogil:
     """Step 10 up to what has to be written."""
     cdef unsigned char key[KEY_SIZE]
     cdef Sighting seen
-    cdef int64_t first
     cdef int place, rc
-    out.first = -1
-    out.hops = 0
+    pending_begin(out)
     pair.where = -1
     rc = partitions_list(s, txn, now, pending_horizon(s), parts)
     for place in range(e.places):
@@ -96,28 +86,14 @@ cdef int pending_look(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t no
         key_waiting(e, place, s.head.secret, key)
         rc = sight(txn, parts, key, &seen)
         if rc == 0 and seen.where >= 0:
-            first = record_time(seen.record)
-            if elapsed(now, first) <= s.head.settings.retry_window and (out.first < 0 or first < out.first):
-                out.first = first
-    if rc != 0 or out.first >= 0 or s.head.settings.pool_hops <= 0 or e.sender.size == 0:
+            waiting_seen(&s.head.settings, seen.record, now, out)
+    if rc != 0 or out.first >= 0 or not makes_pairs(&s.head.settings, e):
         return rc
     key_pair(e, s.head.secret, key)
     rc = sight(txn, parts, key, pair)
-    if rc != 0:
-        return rc
-    if pair.where >= 0 and elapsed(now, record_time(pair.record)) <= s.head.settings.pool_window:
-        out.pair_first = record_time(pair.record)
-        out.hops = record_count(pair.record) + 1
-    else:
+    if rc == 0 and not pair_goes_on(&s.head.settings, pair.record, now, out):
         pair.where = -1
-        out.pair_first = now
-        out.hops = 1
-    return 0
-
-
-cdef bint pool_passes(StoreState *s, const Pending *p, int64_t now) noexcept nogil:
-    return (p.hops > 0 and <int64_t>p.hops >= s.head.settings.pool_hops
-            and elapsed(now, p.pair_first) >= s.head.settings.delay)
+    return rc
 
 
 cdef int pending_put(MDB_txn *txn, MDB_dbi dbi, unsigned char *key, uint64_t record) noexcept nogil:
@@ -145,7 +121,7 @@ cdef int pending_write(StoreState *s, MDB_txn *txn, const Envelope *e, int64_t n
         rc = partition_current(s, txn, now, parts, given_up, &current)
     if rc == 0 and p.hops > 0 and pair.where < 0:
         rc = pending_put(txn, current, key, hop)
-    if pool_passes(s, p, now):
+    if pool_passes(&s.head.settings, p, now):
         return rc
     for place in range(e.places):
         if rc == 0:
@@ -165,9 +141,9 @@ cdef int pending_find(StoreState *s, const Envelope *e, int64_t now, bint create
     if fault != NO_FAULT:
         return fault
     if s.pending.env == NULL:
-        out.first = -1
-        out.pair_first = now
-        out.hops = 1 if s.head.settings.pool_hops > 0 and e.sender.size else 0
+        pending_begin(out)
+        if makes_pairs(&s.head.settings, e):
+            pair_goes_on(&s.head.settings, 0, now, out)
         return NO_FAULT
     rc = environment_read(&s.pending, &txn)
     if rc == 0:
@@ -208,7 +184,7 @@ cdef int pending_record(StoreState *s, const Envelope *e, int64_t now, Pending *
             mdb_txn_abort(txn)
         if rc == 0:
             gave_up(s, given_up, notes)
-            if not pool_passes(s, out, now):
+            if not pool_passes(&s.head.settings, out, now):
                 count(s, COUNT_STRANGERS)
         # The last attempt stays what it is: what pending_room says after it would pass for a record.
         if rc != MDB_MAP_FULL or attempt == TRIES - 1:

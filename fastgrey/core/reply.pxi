@@ -3,7 +3,6 @@
 cdef enum:
     # RFC 5321 section 4.5.3.1.5: 512 bytes, of which the mail server adds CR and LF.
     REPLY_MAX = 510
-    HEADER_NAME_MAX = 60
     SAID_SIZE = 600
 
 
@@ -28,14 +27,6 @@ cdef void reply(Text *t, int action, const char *defer_code) noexcept nogil:
         said += 1
 
 
-cdef bint is_header_name(const char *name) noexcept nogil:
-    """RFC 5322 section 3.6.8: printable ASCII but for the colon."""
-    cdef size_t n = 0
-    while 33 <= name[n] < 127 and name[n] != c":":
-        n += 1
-    return name[n] == 0 and 0 < n <= HEADER_NAME_MAX
-
-
 cdef bint variable_is(const char *variable, const char *expected) noexcept nogil:
     cdef const char *value = getenv(variable)
     return value != NULL and strcmp(value, expected) == 0
@@ -52,17 +43,8 @@ cdef void spp_trace(Text *t, VerdictState *v) noexcept nogil:
         v.notes |= NO_TRACE
         return
     text_char(t, c"H")
-    text_add(t, name)
-    if v.reason == RETRY or v.reason == POOL:
-        text_add(t, b": delayed ")
-        text_number(t, v.waited, 1)
-        text_add(t, b" seconds by fastgrey-")
-    else:
-        text_add(t, b": passed by fastgrey-")
-    text_add(t, PROGRAM_VERSION)
-    text_add(t, b" (")
-    text_add(t, reason_name(v.reason))
-    text_add(t, b")\n")
+    trace_field(t, name, PROGRAM_VERSION, v)
+    text_char(t, c"\n")
 
 
 cdef void spp_commands(Text *t, const Request *q, VerdictState *v) noexcept nogil:

@@ -43,7 +43,9 @@ cdef int partition_make(StoreState *s, MDB_txn *txn, int64_t now, Partition *p, 
     if rc == 0:
         rc = mdb_dbi_open(txn, p.name, MDB_CREATE, &p.dbi)
     if rc == 0 and parts.size < PARTITIONS_MAX:
-        parts.items[parts.size] = p[0]
+        # Before the others of its span, of which the last part comes first.
+        memmove(&parts.items[1], &parts.items[0], parts.size * sizeof(Partition))
+        parts.items[0] = p[0]
         parts.size += 1
     return rc
 

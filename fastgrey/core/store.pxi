@@ -23,6 +23,8 @@ cdef struct StoreState:
     long regex_bound
     # The cause of the last fault: an errno or LMDB code.
     int error
+    # Where fastgrey serve's words go. NULL: this process decides by itself, also where records are shared.
+    Told *told
     # The part of the store in use, for a message from a signal handler.
     const char *part
 

@@ -31,6 +31,13 @@ cdef void text_add(Text *t, const char *s) noexcept nogil:
         s += 1
 
 
+cdef void text_span(Text *t, Span s) noexcept nogil:
+    """The bytes as they are."""
+    cdef size_t i
+    for i in range(s.size):
+        text_char(t, <char>s.data[i])
+
+
 cdef void text_number(Text *t, int64_t value, int digits) noexcept nogil:
     """A number of at least so many digits."""
     cdef char reverse[24]

@@ -49,6 +49,8 @@ cdef enum Fault:
     NO_ENVELOPE = 22
     BAD_POSTGREY_USAGE = 23
     NO_VIEW = 24
+    NO_SERVER = 25
+    NO_ENGINE = 26
 
 # What went wrong beside a verdict that stands all the same.
 cdef enum Note:
@@ -64,6 +66,20 @@ cdef enum Note:
     NO_TRACE = 128
     LAST_NOTE = 128
 
+# What a quick decision left to another one, because it would be flushed.
+cdef enum Left:
+    NOTHING_LEFT = 0
+    # A last-seen time; the verdict stands.
+    REFRESH_LEFT = 1
+    # A promotion; there is no verdict yet, and nothing is counted.
+    PROMOTION_LEFT = 2
+
+
+# Texts of the process that decided, where that was another one. Both end with NUL; each of the notes begins with "; ".
+cdef struct Told:
+    char cause[CAUSE_SIZE]
+    char notes[NOTES_SIZE]
+
 
 cdef struct VerdictState:
     int action
@@ -74,9 +90,12 @@ cdef struct VerdictState:
     int fault
     int error
     int notes
+    int left
     # The key of the triplet under the client's network, also the one in the log line.
     unsigned char key[KEY_SIZE]
     bint has_key
+    # What fastgrey serve said, which decided and counted it; NULL for what was decided here.
+    const Told *told
     # The rule that decided: its number from 1 in the policy, 0 for none, and its FILE:LINE. The text comes last: it is
     # not cleared (decide.pxi).
     uint32_t rule_number
@@ -176,6 +195,10 @@ cdef const char *fault_text(int fault) noexcept nogil:
         return b"too many processes read the store at once"
     elif fault == NO_VIEW:
         return b"cannot make a directory of two links in /dev/shm, /tmp or /var/tmp, by which a store is opened"
+    elif fault == NO_SERVER:
+        return b"no answer from fastgrey serve, which decides where records are shared:"
+    elif fault == NO_ENGINE:
+        return b"the engine that holds the shared records does not answer"
     return b"a file of the store is damaged or was cut short"
 
 
@@ -217,6 +240,10 @@ cdef const char *fault_remedy(int fault) noexcept nogil:
         return b"look for those that do not end: fuser -v STORE/*/lock.mdb; ask: fastgrey doctor"
     elif fault == NO_VIEW:
         return b"make room in one of them, and let this user write there"
+    elif fault == NO_SERVER:
+        return b"start it with: fastgrey serve, or set shared = false and: fastgrey apply"
+    elif fault == NO_ENGINE:
+        return b"see the log of fastgrey serve, which names it"
     return b"ask: fastgrey doctor"
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from .. import _core, directory
 from ..errors import StoreError
-from . import clock, configuration, isolation, layout, limits, machine, programs, readers, room, rules, sharing, upkeep
+from . import (
+    clock, configuration, isolation, layout, limits, machine, programs, readers, room, rules, serving, sharing, upkeep,
+)
 from .account import account
 from .finding import Finding, Place, Trouble, doubt, wrong
 
@@ -47,6 +49,7 @@ LOOKS_INSIDE: tuple[LookInside, ...] = (
     upkeep.last_compaction,
     room.growth,
     limits.address_space,
+    serving.server,
 )
 LOOKS_INTO_PENDING: tuple[LookInside, ...] = (
     configuration.strangers,

@@ -2,7 +2,8 @@
 
 cdef extern from "errno.h" nogil:
     int errno
-    int ENOENT, EACCES, EROFS, ENOMEM, EBADF, EINVAL, ENOTDIR, EISDIR, ENAMETOOLONG, EEXIST, EINTR, EAGAIN, ELOOP, EMLINK
+    int ENOENT, EACCES, EROFS, ENOMEM, EBADF, EINVAL, ENOTDIR, EISDIR, ENAMETOOLONG, EEXIST, EINTR, EAGAIN, ELOOP, EMLINK, EPIPE
+    int EPROTO, ECONNRESET, ETIMEDOUT
 
 cdef extern from "fcntl.h" nogil:
     int O_RDONLY, O_RDWR, O_CLOEXEC, O_ACCMODE, O_NOFOLLOW, O_NONBLOCK, O_CREAT, O_EXCL, O_PATH, AT_FDCWD
@@ -107,9 +108,52 @@ cdef extern from "time.h" nogil:
     cdef struct timespec:
         time_t tv_sec
         long tv_nsec
-    int CLOCK_REALTIME
+    int CLOCK_REALTIME, CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *now)
+    cdef struct tm:
+        int tm_sec
+        int tm_min
+        int tm_hour
+        int tm_mday
+        int tm_mon
+        int tm_year
+    tm *gmtime_r(const time_t *when, tm *out)
     int nanosleep(const timespec *wanted, timespec *left)
+
+cdef extern from "sys/socket.h" nogil:
+    cdef struct sockaddr:
+        pass
+    int AF_UNIX, SOCK_STREAM, SOCK_CLOEXEC, SOL_SOCKET, SO_SNDTIMEO, MSG_DONTWAIT, MSG_NOSIGNAL
+    int socket(int domain, int kind, int protocol)
+    int connect(int fd, const sockaddr *address, unsigned int size)
+    int setsockopt(int fd, int level, int name, const void *value, unsigned int size)
+    ssize_t send(int fd, const void *data, size_t size, int flags)
+    ssize_t recv(int fd, void *data, size_t size, int flags)
+
+cdef extern from "sys/un.h" nogil:
+    cdef struct sockaddr_un:
+        unsigned short sun_family
+        char sun_path[108]
+
+cdef extern from "poll.h" nogil:
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    int POLLIN, POLLOUT, POLLERR
+    int poll(pollfd *descriptors, unsigned long number, int milliseconds)
 
 cdef extern from "arpa/inet.h" nogil:
     int AF_INET6
     int inet_pton(int family, const char *text, void *out)
+
+cdef extern from "sys/epoll.h" nogil:
+    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
+    ctypedef union epoll_data_t:
+        unsigned long long u64
+    cdef struct epoll_event:
+        unsigned int events
+        epoll_data_t data
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll, int operation, int fd, epoll_event *event)
+    int epoll_wait(int epoll, epoll_event *events, int most, int milliseconds)

@@ -57,7 +57,13 @@ def test_results_come_from_a_commit(sections):
 
 
 def test_goals_are_of_figures_that_exist(sections):
-    assert [goal.text for goal in GOALS if goal.value(sections) is None] == []
+    assert [goal.text for goal in of_measured(sections) if goal.value(sections) is None] == []
+    assert {goal.section for goal in GOALS} <= set(report.CHAPTERS)
+
+
+def of_measured(sections):
+    """Goals of sections that the results have."""
+    return [goal for goal in GOALS if goal.section in sections]
 
 
 def at_least(one):
@@ -72,7 +78,7 @@ def test_a_missed_goal_is_called_so(sections):
         for count in content["counts"]:
             count.numbers.update(dict.fromkeys(count.numbers, 10**6))
     table = report.page(slower).split("## Goals")[1].split("##")[0]
-    assert table.count("| missed |") == len(GOALS)
+    assert table.count("| missed |") == len(of_measured(sections))
     assert "| met |" not in table
 
 
@@ -85,3 +91,26 @@ def test_plots_of_sections_that_are_gone_go(tmp_path, sections):
     report.write(RESULTS, page)
     assert not stale.exists()
     assert page.read_text() == report.page(sections)
+
+
+def test_percentiles_have_a_table_and_a_plot(sections):
+    """Whatever was measured with too few questions is left out of both, and what is no percentile stays a line."""
+    pytest.importorskip("matplotlib")
+    counts = [
+        figures.Count("serve-latency", "serve, known, unix, 32 connections",
+                      {"connections": 32, "a second": 70000, "p50": 0.0004, "p99": 0.0011, "p999": 0.0042}),
+        figures.Count("serve-latency", "sqlgrey, new, unix, 1 connections",
+                      {"connections": 1, "a second": 390, "p50": 0.0026}),
+        figures.Count("serve-latency", "gross, skipped", {"measured": 0}, "not installed: gross"),
+    ]
+    content = {**next(iter(sections.values())), "figures": [], "counts": counts}
+    text = report.page({"serve-latency": content})
+    assert "| serve, known, unix, 32 connections | 70000 | 400 us | 1.1 ms | 4.2 ms |\n" in text
+    assert "| sqlgrey, new, unix, 1 connections | 390 | 2.6 ms |  |  |\n" in text
+    assert "\n- gross, skipped: measured 0 (not installed: gross)\n" in text
+    assert "](benchmarks/serve-latency.svg)" in text
+    drawn = report.plots({"serve-latency": content})
+    assert list(drawn) == ["serve-latency.svg"]
+    for count in counts[:2]:
+        assert count.name.encode() in drawn["serve-latency.svg"]
+    assert b"gross" not in drawn["serve-latency.svg"]

@@ -8,6 +8,7 @@ import pytest
 
 import fastgrey
 from fastgrey import policy, settings
+from fastgrey.serve import options
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = """
@@ -197,7 +198,8 @@ def test_settings_of_an_applied_policy_are_changed_in_the_configuration(make_sto
 def test_describe(run_fastgrey):
     rows = {row["name"]: row for row in json.loads(run_fastgrey("config", "describe", "--json").stdout)}
     assert list(rows) == [*settings.BY_NAME, "deny_clients", "deny_senders", "deny_recipients", "allow_clients",
-                          "allow_senders", "allow_recipients", "opt_out", "opt_in"]
+                          "allow_senders", "allow_recipients", "opt_out", "opt_in",
+                          *(f"serve.{name}" for name in options.BY_NAME)]
     assert rows["delay"] == {"name": "delay", "type": "duration", "unit": "seconds, or with s m h d w", "default": "5m",
                              "allowed": "0s to 365d", "meaning": "a triplet younger than this is deferred",
                              "source": "RFC 6647 section 5(2): 1 minute to 24 hours"}
@@ -214,7 +216,56 @@ def test_the_configuration_to_begin_with(config, run_fastgrey, comment):
     config(re.sub(r"^#(?=\w+ = )", comment, text, flags=re.MULTILINE))
     facts = json.loads(run_fastgrey("config", "show", "--json").stdout)
     assert facts["settings"] == settings.show(settings.defaults())
-    assert len(facts["origins"]) == (0 if comment else len(settings.SETTINGS))
+    assert facts["serve"] == options.Options().shown()
+    assert len(facts["origins"]) == (0 if comment else len(settings.SETTINGS) + len(options.OPTIONS))
+
+
+def test_the_server_has_a_table_of_its_own(config, run_fastgrey, make_store):
+    make_store()
+    config('delay = "6m"\n[serve]\nlisten = ["unix:/run/a"]\nidle = "5m"\nlog = "json"\nfirst_recipient = true\n',
+           **{"conf.d/b.toml": '[serve]\nlisten = ["tcp:[::1]:10045"]\nidle = 60\n'})
+    facts = json.loads(run_fastgrey("config", "show", "--json").stdout)
+    assert facts["serve"] == options.Options().shown() | {
+        "listen": "unix:/run/a, tcp:[::1]:10045", "idle": "1m", "log": "json", "first_recipient": "true"}
+    assert facts["origins"]["serve.log"].endswith("/fastgrey.toml:5")
+    assert facts["origins"]["serve.idle"].endswith("/conf.d/b.toml:3")
+    done = run_fastgrey("apply", "--json")
+    assert json.loads(done.stdout)["settings"] == {"delay": ["5m", "6m"]}
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("lisen = []", "serve.lisen: no such option; did you mean listen?"),
+    ("nonsense = 1", "serve.nonsense: no such option; fastgrey config describe lists them"),
+    ("listen = 'unix:/a'", "listen: expected an array of texts; got str"),
+    ("listen = ['unix:/a', 7]", "listen[...]: expected an array of texts; got int"),
+    ("listen = ['tcp:host:99999']", "serve.listen: 'tcp:host:99999': no address to listen on"),
+    ("idle = true", "idle: expected a duration: 1s to 365d; got bool"),
+    ("workers = 257", "serve.workers = '257': out of range, expected 0 to 256"),
+    ("max_connections = 0", "serve.max_connections = '0': out of range, expected 1 to 1000000"),
+    ("log = 'xml'", "serve.log = 'xml': expected text or json"),
+    ("defer_text = ''", "serve.defer_text = '': expected 1 to 400 printable ASCII characters"),
+    ("defer_text = 'caf\u00e9'", "expected 1 to 400 printable ASCII characters"),
+    ('reject_text = "a\\r\\n250 ok"', "expected 1 to 400 printable ASCII characters"),
+    ("trace = 'X Grey'", "serve.trace = 'X Grey': expected a header name, or empty"),
+    ("metrics = '9100'", "serve.metrics = '9100': expected HOST:PORT, or empty"),
+    ("engine = 'localhost'", "serve.engine = 'localhost': expected valkey://"),
+    ("name = 'a b'", "serve.name = 'a b': expected 1 to 40 of a-z, 0-9 and _"),
+    # No engine takes such a one.
+    ("name = 'MX-1'", "serve.name = 'MX-1': expected 1 to 40 of a-z, 0-9 and _"),
+])
+def test_what_is_wrong_in_the_servers_table(config, run_fastgrey, line, said):
+    name = config(f"[serve]\n\n{line}\n")
+    done = run_fastgrey("config", "check")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"fastgrey: {name}:3: "), done.stderr
+    before, _, after = said.partition("[...]")
+    assert before in done.stderr and after in done.stderr
+
+
+def test_the_servers_table_is_a_table(config, run_fastgrey):
+    name = config("serve = 3\n")
+    assert run_fastgrey("config", "check").stderr == (
+        f"fastgrey: {name}:1: serve: expected a table, as in: [serve]; got int\n")
 
 
 def test_the_reference_is_not_stale(run_fastgrey):

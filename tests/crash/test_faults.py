@@ -183,6 +183,15 @@ def test_counters_are_not_needed(make_store, run_hook, how):
     assert run_hook().words == ["defer", "new"]
 
 
+def test_nobody_to_ask(make_store, on_error, run_hook):
+    """Where records are shared; what else may answer or not is in tests/native/test_shared_hook.py."""
+    store = make_store(f"on_error={on_error}", "shared=true")
+    assert_fault(run_hook(), on_error, "no answer from fastgrey serve", f"{store} (serve.sock): No such file",
+                 "start it with: fastgrey serve")
+    (store / "serve.sock").symlink_to("elsewhere")
+    assert_fault(run_hook(), on_error, "a link stands where", "(serve.sock)", "remove it")
+
+
 @needs_root
 def test_user_outside_the_group(store, run_hook, tmp_path):
     open_the_way(tmp_path)

@@ -19,6 +19,7 @@ from fastgrey.shipped import shipped
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 CHAPTERS = [DOCS / "qmail.md", DOCS / "other-hooks.md"]
 BY_NAME = [pytest.param(page.read_text(), id=page.name) for page in CHAPTERS]
+SERVERS = [pytest.param((DOCS / name).read_text(), id=name) for name in ("postfix.md", "exim.md", "indimail.md")]
 CLIENT = "198.51.100.9"
 # A stranger by each hook, as its chapter has it typed: what is printed, less the log line.
 BY_HAND = {
@@ -94,7 +95,7 @@ def test_configurations_can_be_applied(text, run_fastgrey, tmp_path, make_store)
             assert done.returncode == 0, (name, done.stderr)
 
 
-@pytest.mark.parametrize("text", BY_NAME)
+@pytest.mark.parametrize("text", BY_NAME + SERVERS)
 def test_files_and_links_are_there(text):
     for name in re.findall(r"share/fastgrey/([\w./-]+)", text):
         if (DOCS.parent / "contrib" / name).is_dir():

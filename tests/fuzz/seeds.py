@@ -32,6 +32,15 @@ LISTS = {
 VARIABLES = [b"TCPREMOTEIP=192.0.2.7", b"TCP6REMOTEIP=2001:db8::1", b"TCPREMOTEHOST=mx.example.org", b"PROTO=TCP6",
              b"RELAYCLIENT=", b"FASTGREY_STORE=/tmp/store", b"SENDER=a@example.org", b"RECIPIENT=b@example.net",
              b"SMTPMAILFROM=a@example.org", b"SMTPRCPTTO=b@example.net"]
+ANSWERS = [
+    b"verdict=accept known-domain 0\nkey=0123456789ab\n\n", b"verdict=defer new 300\nkey=0123456789ab\n\n",
+    b"verdict=reject denied 0\nkey=0123456789ab\nrule=/etc/fastgrey/fastgrey.toml:3\n\n",
+    b"verdict=accept retry 0\nwaited=4000\nnote=last-seen time not written: No space left on device\nnote=more\n\n",
+    b"verdict=defer error 0\ncause=the engine that holds the shared records does not answer; see the log\n\n",
+    b"verdict=defer early 4398046511104\nother=\n\n", b"action=DUNNO\n\n", b"verdict=accept new 0\n\n",
+    b"verdict=accept learn 0\ncause=" + b"x" * 1100 + b"\nnote=" + b"y" * 600 + b"\n\n",
+    b"verdict=reject denied 0\nrule=" + b"x" * 239 + b"\n\n", b"\n\n", b"verdict=accept pool 0\nkey=0123456789ag\n\n",
+]
 # A secret and the settings by default; the first is the delay.
 HEAD = struct.pack("=8sIIQQQqQQq192s32q", b"fastgrey", 3, 0x01020304, 7, 0, 0, 1700000000, 1, 3, 0, bytes(range(192)),
                    300, 172800, 3110400, 86400, 24, 64, 5, 1, 3, 14400, 1, 0, 0, 0, 16 << 20, 3600, *[0] * 16)
@@ -95,6 +104,20 @@ def seeds():
                 yield "reply", bytes([hook, action, 8]) + NOW + b"\0" + b"\0".join(
                     (b"FASTGREY_DEFER_TEXT=" + text, b"FASTGREY_REJECT_TEXT=" + text, b"FASTGREY_TRACE=" + text[:3],
                      b"SMTPRCPTCOUNT=0", b"SMTPRCPTCOUNTALL=1", b""))
+    for how in range(6):
+        yield "exchange", b"q" + bytes([how]) + request(name=NAMES[how % 3], sender=ADDRESSES[how])
+    yield "exchange", b"q\2" + request(b"fe80::1%a\nb=c", b"mx\nb=c")
+    for answer in ANSWERS:
+        yield "exchange", answer
+    postfix = (b"request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address=192.0.2.7\nclient_name=unknown\n"
+               b"sender=a@example.org\nrecipient=b@example.net\ninstance=1.2\nsasl_username=\n\n")
+    hook = (b"request=fastgrey\nclient_address=192.0.2.7\nname_trusted=no\nsender=\nrecipient=b\nnow=12\n"
+            b"dry_run=yes\n\n")
+    for verdict in (b"\1\x0c\0", b"\2\x0e\0", b"\0\x08\0", b"\1\x0b\1"):
+        for asked in (postfix, hook, b"check\t192.0.2.7\ta\tb\tmx.example.org\r\n", b"check\t1\t2\n", b"GET /\n",
+                      b"\n\n", b"a=b\n" * 900):
+            for piece in (b"\1", b"\xff"):
+                yield "asked", verdict + piece + asked + asked
     for number in range(200):
         yield "table", damages(random.Random(number))
 

@@ -30,6 +30,9 @@ cdef extern from *:
 include "fastgrey/core/manners.pxi"
 include "fastgrey/core/reply.pxi"
 include "fastgrey/core/caller.pxi"
+include "fastgrey/core/policy_request.pxi"
+include "fastgrey/core/policy_reply.pxi"
+include "fastgrey/core/errand.pxi"
 
 include "targets/input.pxi"
 include "targets/address.pxi"
@@ -41,6 +44,8 @@ include "targets/record.pxi"
 include "targets/caller.pxi"
 include "targets/log.pxi"
 include "targets/reply.pxi"
+include "targets/exchange.pxi"
+include "targets/asked.pxi"
 include "targets/table.pxi"
 include "targets/planted.pxi"
 
@@ -70,6 +75,10 @@ cdef public int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) noexcep
         fuzz_log(&i)
     elif strcmp(target, b"reply") == 0:
         fuzz_reply(&i)
+    elif strcmp(target, b"exchange") == 0:
+        fuzz_exchange(&i)
+    elif strcmp(target, b"asked") == 0:
+        fuzz_asked(&i)
     elif strcmp(target, b"table") == 0:
         fuzz_table(&i)
     elif strcmp(target, b"planted") == 0:

@@ -106,7 +106,8 @@ def test_coverage(fuzzer, source, store, tmp_path):
 OWN = {
     "address": ["address"], "client": ["client"], "envelope": ["envelope", "key"], "pattern": ["pattern"],
     "policy": ["policy", "rules"], "record": ["record", "head", "rings", "partition"], "caller": ["caller"],
-    "log": ["log", "text", "verdict"], "reply": ["reply", "manners"], "table": ["decide", "known", "pending", "passed"],
+    "log": ["log", "text", "verdict"], "reply": ["reply", "manners"], "exchange": ["question"],
+    "asked": ["policy_request", "policy_reply"], "table": ["decide", "known", "pending", "passed"],
 }
 
 

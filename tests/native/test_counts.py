@@ -4,6 +4,7 @@ Counts do not shake as times do. What the C library does in every process is tak
 built and counted here too. So a C library or a kernel that does more or less of its own changes nothing.
 """
 
+import contextlib
 import mmap
 import resource
 import shutil
@@ -16,6 +17,7 @@ import execs
 import fastgrey
 import stores
 from fastgrey import policy
+from listening import listening
 from machine import strace
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -28,6 +30,7 @@ LEEWAY = 4
 WINDOW = 1 << 16
 
 DENIED = "a@denied.example"
+ANSWER = b"verdict=defer new 300\nkey=0123456789ab\n\n"
 WAITING = "first@host.example"
 # Guarding itself, the clock, the counters, the generation in force and its two files, a reader's slot, the line.
 KNOWN = {"fcntl": 4, "rt_sigaction": 8, "rt_sigprocmask": 1, "alarm": 1, "clock_gettime": 1, "openat": 3, "pread64": 3,
@@ -39,6 +42,9 @@ EARLY = dict(Counter(KNOWN) + Counter({"fcntl": 3, "openat": 4, "mmap": 4, "prea
 PAGES = ("lseek", "pwrite64", "writev")
 # The number of the rule that decided.
 REJECTED = dict(Counter(KNOWN) + Counter({"openat": 1, "newfstatat": 1, "mmap": 1, "close": 1, "munmap": 1}))
+# A socket with a bound, the socket in the store by its name, the time twice, the exchange.
+ASKING = dict(Counter(KNOWN) + Counter({"clock_gettime": 2, "socket": 1, "setsockopt": 1, "openat": 1, "connect": 1,
+                                        "sendto": 1, "poll": 1, "recvfrom": 1, "close": 2}))
 # By kind of check: sender, client, how it is decided; system calls, and page faults at most. So few because an executable
 # that does nothing has its C library in the order in which it happens to come (fastgrey/order.ld).
 KINDS = {
@@ -47,6 +53,7 @@ KINDS = {
     "denied": (DENIED, stores.client(0), "reject denied", REJECTED, 2),
     "early": (WAITING, stores.client(0), "defer early", EARLY, 9),
     "stranger": ("x@new%.example", stores.client(0), "defer new", EARLY, 13),
+    "shared": ("x@new%.example", stores.client(0), "defer new", ASKING, 2),
 }
 
 
@@ -96,12 +103,16 @@ def store(path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_calls_and_faults(store, nothing, page_by_page, in_windows, kind):
+def test_calls_and_faults(store, run_fastgrey, nothing, page_by_page, in_windows, kind):
     sender, client, says, expected, faults = KINDS[kind]
+    if kind == "shared":
+        assert run_fastgrey("init", "--set", "shared=true").returncode == 0
     if kind == "denied":
         with fastgrey.open(store) as opened:
             policy.put(opened, {"deny_senders": [DENIED]})
-    found = calls.counted(page_by_page(execs.hook(store, sender, client, stores.RECIPIENT, says))).beyond(nothing)
+    command = page_by_page(execs.hook(store, sender, client, stores.RECIPIENT, says))
+    with listening(store, ANSWER) if kind == "shared" else contextlib.nullcontext():
+        found = calls.counted(command).beyond(nothing)
     # Of each table on ext2 to ext4 alone LMDB asks which kernel it is: some had a fault there.
     assert found.calls.pop("uname", 0) in (0, expected["fstatfs"])
     if kind == "stranger":

@@ -12,6 +12,7 @@ import pytest
 
 import aging
 import fastgrey
+from calling import call
 from conftest import HOOK, full_pipe, nothing_said_into, write_lock_held
 from fastgrey import hooks
 from fastgrey.shipped import CHECKOUT
@@ -23,18 +24,6 @@ RULES = f'on_error = "defer"\nallow_senders = ["{FRIEND}"]\ndeny_senders = ["{SP
 DEFER_TEXT, REJECT_TEXT = b"greylisted, please try again later", b"sorry, your mail is not wanted here"
 DEFERRED = b"E451 4.7.1 " + DEFER_TEXT + b"\n"
 REJECTED = b"E553 5.7.1 " + REJECT_TEXT + b"\n"
-
-
-def call(hook, sender=STRANGER, recipient="b@example.net", client="192.0.2.1"):
-    """Arguments and variables by which the hook is run; qmail-spp gives those of the first RCPT of a message."""
-    if hook == "rcptcheck":
-        return {"argv": [], "env": {"SENDER": sender, "RECIPIENT": recipient}}
-    if hook == "spp":
-        return {"argv": [], "env": {"SMTPMAILFROM": sender, "SMTPRCPTTO": recipient, "SMTPRCPTCOUNT": "0",
-                                    "SMTPRCPTCOUNTALL": "1", "SMTPRCPTHOSTSOK": "1"}}
-    if hook == "postgrey":
-        return {"argv": ["127.0.0.1", sender, recipient, client, "unknown"], "env": {}}
-    return {"argv": [sender, recipient], "env": {}}
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import pytest
 
 from conftest import HOOK
 from fastgrey.shipped import shipped
+from machine import public_place
 from smtp import Session
 from tcpserver import GROUP, TcpServer
 
@@ -75,15 +75,6 @@ class MailServer(TcpServer):
 
 
 @contextlib.contextmanager
-def public_place():
-    """A directory into which every user may look; pytest's own is closed whenever another pytest begins."""
-    with tempfile.TemporaryDirectory(prefix="fastgrey-test-") as name:
-        place = Path(name)
-        place.chmod(0o755)
-        yield place
-
-
-@contextlib.contextmanager
 def compiled(*options):
     """Make the server, with the very checkenv.c that goes into qmail."""
     checkenv = shipped("qmail/checkenv.c")
@@ -112,13 +103,6 @@ def careful_smtpd():
     """The same, but it ends with a word where it reads or writes what it must not."""
     with compiled("-fsanitize=address,undefined", "-fno-sanitize-recover=all") as program:
         yield program
-
-
-@pytest.fixture
-def place():
-    """Where the sessions' user finds what a test has for it."""
-    with public_place() as place:
-        yield place
 
 
 @pytest.fixture

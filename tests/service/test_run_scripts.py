@@ -4,10 +4,8 @@ import contextlib
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +14,9 @@ import pytest
 from conftest import HOOK
 from fastgrey.shipped import CHECKOUT
 from machine import needs_root, open_the_way
+from ports import free_port
+from serving import until
+from supervisors import DAEMONTOOLS, RESTART, RUNIT, S6, SECONDS, Supervised
 
 pytestmark = needs_root
 
@@ -34,50 +35,6 @@ read line
 echo "status $?"
 """
 
-DAEMONTOOLS, RUNIT, S6 = "daemontools", "runit", "s6"
-START = {
-    DAEMONTOOLS: ["svscan", "SCAN"],
-    RUNIT: ["runsv", "SCAN/smtpd"],
-    S6: ["s6-svscan", "SCAN"],
-}
-# The supervisors' own ways, in order; svscan would start supervise again.
-STOP = {
-    DAEMONTOOLS: [signal.SIGTERM, ["svc", "-dx", "SCAN/smtpd", "SCAN/smtpd/log"]],
-    RUNIT: [["sv", "-w", "30", "exit", "SCAN/smtpd"]],
-    S6: [["s6-svc", "-wD", "-T", "30000", "-d", "SCAN/smtpd"], ["s6-svscanctl", "-t", "SCAN"]],
-}
-RESTART = {
-    DAEMONTOOLS: ["svc", "-t", "SCAN/smtpd"],
-    RUNIT: ["sv", "term", "SCAN/smtpd"],
-    S6: ["s6-svc", "-t", "SCAN/smtpd"],
-}
-
-
-def until(condition, what):
-    """What condition gives once that is something."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {SECONDS} seconds: {what}")
-
-
-def marked(mark):
-    """The processes that have this in their environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
 
 @pytest.fixture(params=[DAEMONTOOLS, RUNIT, S6])
 def service(request, tmp_path, make_store):
@@ -94,48 +51,22 @@ def service(request, tmp_path, make_store):
     log = tmp_path / "log"
     log.mkdir()
     os.chown(log, pwd.getpwnam(USER).pw_uid, -1)
-    mark = f"FASTGREY_TEST={tmp_path}"
     port = free_port()
     environment = {
-        "PATH": os.environ["PATH"], "FASTGREY_TEST": str(tmp_path), "SMTPD": str(stub), "SMTPD_USER": USER,
+        "SMTPD": str(stub), "SMTPD_USER": USER,
         "STORE_GROUP": GROUP, "ADDRESS": "127.0.0.1", "PORT": str(port), "RULES": str(tmp_path / "none.cdb"),
         "LOG_USER": USER, "LOG_DIR": str(log),
     }
 
-    def words(command):
-        return [word.replace("SCAN", str(folder.parent)) for word in command]
-
-    def call(command):
-        subprocess.run(words(command), env=environment, check=True, timeout=SECONDS)
-
-    def start(**more):
-        for command in (START[kind][0], "tcpserver"):
-            assert shutil.which(command), f"{command} is not installed"
-        running.append(subprocess.Popen(words(START[kind]), env=environment | more, stderr=subprocess.DEVNULL))
-
-    def stop():
-        for step in STOP[kind]:
-            if isinstance(step, signal.Signals):
-                running[0].send_signal(step)
-                running[0].wait(SECONDS)
-            else:
-                call(step)
-        running[0].wait(SECONDS)
+    supervised = Supervised(kind, folder, environment)
 
     def written():
         current = log / "current"
         return current.read_text() if current.exists() else ""
 
-    running = []
-    yield SimpleNamespace(kind=kind, folder=folder, port=port, start=start, stop=stop, log=written, call=call,
-                          processes=lambda: marked(mark))
-    # First those that would start others again.
-    for number in sorted(marked(mark)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
-    for process in running:
-        process.wait(SECONDS)
-    until(lambda: not [os.kill(number, signal.SIGKILL) for number in marked(mark)], "all processes ended")
+    yield SimpleNamespace(kind=kind, folder=folder, port=port, start=supervised.start, stop=supervised.stop, log=written,
+                          call=supervised.call, processes=supervised.processes)
+    supervised.end()
 
 
 @contextlib.contextmanager

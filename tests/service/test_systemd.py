@@ -18,8 +18,9 @@ from fastgrey.shipped import CHECKOUT
 from machine import NOBODY, needs_root, open_the_way
 
 UNITS = CHECKOUT / "contrib" / "systemd"
-COMPACT, TIMER, SMTPD = (UNITS / name for name in ("fastgrey-compact.service", "fastgrey-compact.timer",
-                                                   "qmail-smtpd.service"))
+COMPACT, TIMER, SMTPD, SERVE, SOCKET = (UNITS / name for name in (
+    "fastgrey-compact.service", "fastgrey-compact.timer", "qmail-smtpd.service", "fastgrey-serve.service",
+    "fastgrey-serve.socket"))
 GROUP = 12_345
 
 
@@ -36,7 +37,7 @@ def units(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", [COMPACT.name, TIMER.name, SMTPD.name])
+@pytest.mark.parametrize("name", [COMPACT.name, TIMER.name, SMTPD.name, SERVE.name, SOCKET.name])
 def test_verify(units, name):
     done = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(units / name))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -47,7 +48,7 @@ def test_verify_sees_a_wrong_option(units):
     assert "NoSuchOption" in run("systemd-analyze", "verify", "--man=no", str(units / SMTPD.name)).stderr
 
 
-@pytest.mark.parametrize(("unit", "tenths"), [(COMPACT, 4), (SMTPD, 26)])
+@pytest.mark.parametrize(("unit", "tenths"), [(COMPACT, 4), (SMTPD, 26), (SERVE, 12)])
 def test_exposure(unit, tenths):
     """systemd's own figure from 0 (none) to 10; what is left of each is told in docs/service.md."""
     done = run("systemd-analyze", "security", "--offline=true", f"--threshold={tenths}", str(unit))

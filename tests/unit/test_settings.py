@@ -36,7 +36,7 @@ def test_defaults_are_the_documented_ones():
         "delay": "5m", "retry_window": "2d", "lifetime": "36d", "refresh": "1d", "ipv4_prefix": "24",
         "ipv6_prefix": "64", "allow_client_after": "5", "allow_domain_after": "1", "pool_hops": "3",
         "pool_window": "4h", "trust_client_name": "false", "null_sender": "greylist", "mode": "enforce",
-        "on_error": "accept", "pending_size": "disk", "expect_max": "1h",
+        "on_error": "accept", "pending_size": "disk", "expect_max": "1h", "shared": "false",
     }
 
 

@@ -61,3 +61,7 @@ cdef void fuzz_log(Input *i) noexcept nogil:
     # As the executable does it.
     line[t.size - 1] = c"\n"
     line_holds(line, t.size, LINE_SIZE)
+    t = text_begin(line, LINE_SIZE)
+    log_decision(&t, s, &q, v, LOG_JSON | LOG_PRIORITY)
+    line_holds(line, t.size, LINE_SIZE)
+    require(line[t.size - 2] == c"}", b"JSON is whole")

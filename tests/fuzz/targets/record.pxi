@@ -94,10 +94,10 @@ cdef void fuzz_pair_of_records(Input *i) noexcept nogil:
     memset(s, 0, sizeof(StoreState))
     fill_head(&s.head)
     require(record_pack(record_time(a), record_count(a)) == a, b"a record is its time and its count")
-    b = promoted(s, a, now)
+    b = promoted(&s.head.settings, a, now)
     require(record_time(b) >= now and record_time(b) >= record_time(a), b"a promotion sets no earlier time")
     require(1 <= record_count(b) <= COUNT_MAX, b"and has a count")
-    if is_alive(s, a, now):
+    if is_alive(&s.head.settings, a, now):
         require(record_count(b) == (record_count(a) + 1 if record_count(a) < COUNT_MAX else COUNT_MAX),
                 b"one higher, up to the highest")
 

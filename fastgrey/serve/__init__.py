@@ -1,0 +1,1 @@
+"""The policy server: decisions over sockets, for Postfix, Exim and whoever else asks."""

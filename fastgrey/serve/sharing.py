@@ -1,0 +1,52 @@
+"""The engine that holds the records, where [serve] names one: opened, and found to hold what this store can read."""
+
+import asyncio
+from collections.abc import Callable
+
+from fastgrey._core import Store, store_secret
+from fastgrey.errors import EngineError, ServeError
+from fastgrey.shared.engine import SharedEngine
+from fastgrey.shared.greylist import Greylist
+from fastgrey.shared.open import engine_from_url
+from fastgrey.shared.standby import Standby
+
+from .options import Options
+
+# Seconds between tries to open an engine that is away.
+AGAIN = 2.0
+# Seconds for a decision: below those after which a worker answers as on_error says (worker.py), whatever the time-out.
+BOUND = 6.0
+
+
+def engine(options: Options) -> SharedEngine:
+    """The engine of the options, not yet open. Raises EngineError where they mean none."""
+    return engine_from_url(options.engine, name=options.name, timeout=options.timeout,
+                           password_file=options.password_file or None)
+
+
+def greylist(store: Store, options: Options) -> Greylist:
+    """Decisions of one process on the engine's records."""
+    return Greylist(store, engine(options), Standby(store) if options.fallback == "local" else None, BOUND)
+
+
+async def opened(shared: Greylist, say: Callable[[str], None], tried: asyncio.Event) -> None:
+    """Open it, as often as it takes, and see that its keys are made of the store's secret. tried is set after the first
+    try, for whoever wants to begin. Raises ServeError where the secret is another one."""
+    told = False
+    while True:
+        try:
+            await shared.open()
+            own = store_secret(shared.store)
+            if await shared.engine.secret(own) != own:
+                raise ServeError(
+                    f"the engine {shared.engine.name} holds records under another secret than the store "
+                    f"{shared.store.path}; put a backup of the first machine's store in force here with: fastgrey "
+                    "restore, or name another name space with: name")
+            tried.set()
+            return
+        except EngineError as error:
+            if not told:
+                say(str(error))
+                told = True
+        tried.set()
+        await asyncio.sleep(AGAIN)
