@@ -43,7 +43,8 @@ Made by `make bench-report` from [benchmarks.json](benchmarks.json); `make bench
 # Of every peer.
 ASKED = ("The same questions of known senders, of strangers, and of half of each, by one caller or several at "
          "once, each with one question at a time; every answer is checked. p50 and p99 are percentiles of the seconds "
-         "that one question takes, medians over the rounds. ")
+         "that one question takes, medians over the rounds. The hook is not faster than whoever is asked over a "
+         "connection that stays: a ratio above 1 says by how much, and `fastgrey serve` is what to set beside it. ")
 
 # Heading and what is measured, by section, in the order of the page; a section without a word here comes last.
 CHAPTERS: dict[str, tuple[str, str]] = {
