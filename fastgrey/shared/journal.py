@@ -8,6 +8,7 @@ import fcntl
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -98,6 +99,17 @@ class Journal:
             self.path.chmod(0o700)
 
     def _connect(self) -> sqlite3.Connection:
+        """Where others open it in the same moment SQLite does not wait for what it locks to change its ways."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self._connect_once()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
+
+    def _connect_once(self) -> sqlite3.Connection:
         made = sqlite3.connect(self.path / "records", timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             made.execute("PRAGMA journal_mode = WAL")

@@ -1,5 +1,6 @@
 """Processes of a test that run a piece of Python with the tests' own modules at hand."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -18,7 +19,9 @@ def end(process: subprocess.Popen[bytes], kill: bool = False) -> int:
     """Kill it, or wait for its end; its exit status."""
     if kill:
         process.kill()
-    process.stdin.close()
+    # What it did not read while it ended would be written now.
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
     status = process.wait(timeout=300)
     process.stdout.close()
     return status

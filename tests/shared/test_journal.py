@@ -88,6 +88,28 @@ def asked(child, *words):
     return child.stdout.readline().decode().strip()
 
 
+OPEN = """
+import sys
+from fastgrey.shared.journal import Journal
+sys.stdin.readline()
+for place in sys.argv[1:]:
+    journal = Journal(place)
+    journal.open()
+    journal.close()
+"""
+
+
+def test_many_make_it_at_once(tmp_path):
+    places = [tmp_path / str(number) for number in range(200)]
+    for place in places:
+        place.mkdir()
+    crowd = [children.begin(OPEN, *places) for _ in range(8)]
+    for child in crowd:
+        child.stdin.write(b"now\n")
+        child.stdin.flush()
+    assert [children.end(child) for child in crowd] == [0] * 8
+
+
 @pytest.mark.torture
 def test_a_kill_of_all_workers_loses_nothing(place):
     """Two processes decide in turn, both are killed, and two others know what they knew."""
