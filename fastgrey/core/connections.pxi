@@ -72,7 +72,6 @@ cdef struct Peer:
     # The place is among those whose requests are to be decided elsewhere (asked), be it with one that is over.
     bint listed
     int tries
-    bint leaving
     # On the clock that never steps, in milliseconds: the last reply; the first byte of what is not answered.
     int64_t since
     int64_t began
@@ -282,7 +281,7 @@ cdef bint message_answers(Server *d, Peer *p, const Asked *a, Text *t) noexcept 
     cdef uint64_t hash = 0
     if a.tongue != POSTFIX:
         return False
-    if not says(a.state, b"RCPT") or a.sasl_username.size:
+    if not span_is(a.state, b"RCPT") or a.sasl_username.size:
         request_counted(d, POSTFIX, SKIPPED)
         text_add(t, b"action=DUNNO\n\n")
         return True

@@ -42,3 +42,7 @@ cdef inline Span span(const void *data, size_t size) noexcept nogil:
     s.data = <const unsigned char *>data
     s.size = size
     return s
+
+
+cdef inline bint span_is(Span s, const char *text) noexcept nogil:
+    return s.size == strlen(text) and memcmp(s.data, text, s.size) == 0

@@ -65,10 +65,6 @@ cdef inline bint is_plain(const unsigned char *data, size_t size) noexcept nogil
     return size >= PLAIN_WORD and memcmp(data, b"check\t", PLAIN_WORD) == 0
 
 
-cdef inline bint says(Span s, const char *text) noexcept nogil:
-    return s.size == strlen(text) and memcmp(s.data, text, s.size) == 0
-
-
 cdef inline void keep_first(Span *kept, const unsigned char *value, size_t size) noexcept nogil:
     # Of an attribute sent twice the first counts, as for a variable of a hook (caller.pxi).
     if kept.data == NULL:
@@ -76,29 +72,29 @@ cdef inline void keep_first(Span *kept, const unsigned char *value, size_t size)
 
 
 cdef void asked_attribute(Asked *q, Span *request, Span name, const unsigned char *value,
-                             size_t size) noexcept nogil:
+                          size_t size) noexcept nogil:
     """Attributes that nobody here needs are ignored, as the protocol asks."""
-    if name.size == 3 and says(name, b"now"):
+    if name.size == 3 and span_is(name, b"now"):
         keep_first(&q.now, value, size)
-    elif name.size == 6 and says(name, b"sender"):
+    elif name.size == 6 and span_is(name, b"sender"):
         keep_first(&q.sender, value, size)
-    elif name.size == 7 and says(name, b"dry_run"):
+    elif name.size == 7 and span_is(name, b"dry_run"):
         keep_first(&q.dry_run, value, size)
-    elif name.size == 7 and says(name, b"request"):
+    elif name.size == 7 and span_is(name, b"request"):
         keep_first(request, value, size)
-    elif name.size == 8 and says(name, b"instance"):
+    elif name.size == 8 and span_is(name, b"instance"):
         keep_first(&q.instance, value, size)
-    elif name.size == 9 and says(name, b"recipient"):
+    elif name.size == 9 and span_is(name, b"recipient"):
         keep_first(&q.recipient, value, size)
-    elif name.size == 11 and says(name, b"client_name"):
+    elif name.size == 11 and span_is(name, b"client_name"):
         keep_first(&q.name, value, size)
-    elif name.size == 12 and says(name, b"name_trusted"):
+    elif name.size == 12 and span_is(name, b"name_trusted"):
         keep_first(&q.name_trusted, value, size)
-    elif name.size == 13 and says(name, b"sasl_username"):
+    elif name.size == 13 and span_is(name, b"sasl_username"):
         keep_first(&q.sasl_username, value, size)
-    elif name.size == 14 and says(name, b"client_address"):
+    elif name.size == 14 and span_is(name, b"client_address"):
         keep_first(&q.client, value, size)
-    elif name.size == 14 and says(name, b"protocol_state"):
+    elif name.size == 14 and span_is(name, b"protocol_state"):
         keep_first(&q.state, value, size)
 
 
@@ -116,12 +112,12 @@ cdef int asked_attributes(const unsigned char *data, size_t size, Asked *q) noex
             return NO_EQUALS
         asked_attribute(q, &request, span(data + start, equals - start), data + equals + 1, end - equals - 1)
         start = end + 1
-    if says(request, b"smtpd_access_policy"):
+    if span_is(request, b"smtpd_access_policy"):
         q.tongue = POSTFIX
         # What Postfix says where there is no verified name.
-        if says(q.name, b"unknown"):
+        if span_is(q.name, b"unknown"):
             q.name = span(NULL, 0)
-    elif says(request, b"fastgrey"):
+    elif span_is(request, b"fastgrey"):
         q.tongue = HOOK_ASKS
     else:
         return OTHER_REQUEST
@@ -182,7 +178,6 @@ cdef int asked_take(const unsigned char *data, size_t size, size_t *looked, Aske
 
 cdef int asked_request(const Asked *a, int64_t now, Request *q) noexcept nogil:
     """The request that is to be decided, at the time now where none was sent: 0, or what is broken about it."""
-    cdef size_t i
     memset(q, 0, sizeof(Request))
     q.client, q.name, q.sender, q.recipient = a.client, a.name, a.sender, a.recipient
     q.now = q.clock = now
@@ -191,12 +186,10 @@ cdef int asked_request(const Asked *a, int64_t now, Request *q) noexcept nogil:
     if a.tongue != HOOK_ASKS:
         return 0
     if a.name_trusted.size:
-        q.name_trusted = says(a.name_trusted, b"yes")
-    q.dry = says(a.dry_run, b"yes")
+        q.name_trusted = span_is(a.name_trusted, b"yes")
+    q.dry = span_is(a.dry_run, b"yes")
     if a.now.size:
-        q.now = 0
-        for i in range(a.now.size):
-            if not is_digit(a.now.data[i]) or i == 13:
-                return NO_TIME
-            q.now = q.now * 10 + (a.now.data[i] - c"0")
+        q.now = span_number(a.now)
+        if q.now < 0:
+            return NO_TIME
     return 0

@@ -7,10 +7,6 @@ cdef enum:
     NUMBER_DIGITS = 13
 
 
-cdef bint span_is(Span s, const char *text) noexcept nogil:
-    return s.size == strlen(text) and memcmp(s.data, text, s.size) == 0
-
-
 cdef Span span_cut(Span *s, unsigned char at) noexcept nogil:
     """What comes before the first such byte, all where there is none. Both go from the front of s."""
     cdef size_t n = find(s.data, 0, s.size, at)
@@ -60,8 +56,8 @@ cdef bint is_answer(Span a) noexcept nogil:
     return True
 
 
-cdef int64_t answer_number(Span s) noexcept nogil:
-    """A number of seconds in decimal; -1 where it is none that a setting could have."""
+cdef int64_t span_number(Span s) noexcept nogil:
+    """A number in decimal, of seconds; -1 where it is none."""
     cdef int64_t value = 0
     cdef size_t i
     if not 0 < s.size <= NUMBER_DIGITS:
@@ -70,6 +66,12 @@ cdef int64_t answer_number(Span s) noexcept nogil:
         if not is_digit(s.data[i]):
             return -1
         value = value * 10 + (s.data[i] - c"0")
+    return value
+
+
+cdef int64_t answer_number(Span s) noexcept nogil:
+    """A number of seconds; -1 where it is none that a setting could have."""
+    cdef int64_t value = span_number(s)
     return value if value <= SETTING_MAX else -1
 
 
