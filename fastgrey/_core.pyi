@@ -109,6 +109,7 @@ class Store:
 
 class Case:
     decided: bool
+    slots: list[tuple[str, bytes]]
     def __new__(
         cls,
         store: Store,
@@ -124,8 +125,6 @@ class Case:
     ) -> Self: ...
     @property
     def verdict(self) -> Verdict | None: ...
-    @property
-    def slots(self) -> list[tuple[str, bytes]]: ...
     @property
     def settled(self) -> str | None: ...
     def judge(self, records: Sequence[int]) -> list[tuple[int, int, int, int]]: ...

@@ -7,6 +7,9 @@ cdef class Case:
     fetch the records of slots, call judge with them, write what it gives, each only where the record is still what it
     was, all or none; where one is another, fetch and judge again. Then finish, which counts. Where the engine fails,
     fail.
+
+    slots: kind ('client', 'domain', 'triplet', 'pair', 'waiting', 'hops') and key (16 bytes) of every record that the
+    decision may look at or write; none where the case is decided already.
     """
 
     cdef Store store
@@ -14,6 +17,7 @@ cdef class Case:
     cdef VerdictState result
     cdef int64_t clock
     cdef readonly bint decided
+    cdef readonly list slots
 
     def __cinit__(self, Store store, *, client, sender, recipient, client_name=None, name_trusted=None, relay=False,
                   now=None, dry_run=False):
@@ -41,6 +45,8 @@ cdef class Case:
             self.decided = decided
             if decided and not q.dry:
                 count_verdict(&store.state, &self.result, q.clock)
+        self.slots = [(SLOT_NAMES[self.state.slots[i].kind], self.state.slots[i].key[:KEY_SIZE])
+                      for i in range(self.state.size)]
 
     cdef int _begin(self, const Request *q, MDB_txn **txn, bint *decided) noexcept:
         cdef StoreState *s = &self.store.state
@@ -63,13 +69,6 @@ cdef class Case:
     def verdict(self):
         """The verdict as it stands; None before the case is decided."""
         return verdict_made(&self.store.state, &self.result) if self.decided else None
-
-    @property
-    def slots(self):
-        """Kind ('client', 'domain', 'triplet', 'pair', 'waiting', 'hops') and key (16 bytes) of every record that the
-        decision may look at or write; none where the case is decided already."""
-        return [(slot_name(self.state.slots[i].kind).decode(), self.state.slots[i].key[:KEY_SIZE])
-                for i in range(self.state.size)]
 
     def judge(self, records):
         """Decide from the records of slots, in their order: numbers as docs/format.md has them, 0 for one that is not
