@@ -12,8 +12,9 @@ from typing import Any
 
 from fastgrey._core import TOOK_BOUNDS
 
-# How requests come: Postfix's protocol, a hook's exchange, the plain line, IndiMail's datagram. What becomes of them.
-KINDS = ("postfix", "hook", "plain", "indimail")
+# How requests come: Postfix's protocol, a hook's exchange (as which IndiMail's datagrams are asked too), the plain line.
+# What becomes of them.
+KINDS = ("postfix", "hook", "plain")
 RESULTS = ("accept", "defer", "reject", "skip")
 # Who had the records of a decision; error: nobody, and on_error decided.
 SOURCES = ("engine", "local", "error")
