@@ -8,14 +8,15 @@ import signal
 from fastgrey import directory
 from fastgrey.shared.keeper import Keeper
 
-from . import sharing
+from . import log, sharing
 from .options import Options
 
 
 def keep(path: str, options: Options, heart: int) -> None:
     """Work until SIGTERM, or until the master is gone. heart: a pipe to it, which gets a byte a second."""
     with directory.open_store(path) as store:
-        asyncio.run(_keep(Keeper(store, sharing.engine(options)), heart))
+        keeper = Keeper(store, sharing.engine(options), say=lambda text: log.say(text, form=options.log))
+        asyncio.run(_keep(keeper, heart))
 
 
 async def _keep(keeper: Keeper, heart: int) -> None:

@@ -18,13 +18,13 @@ from fastgrey.errors import FastgreyError
 from .log import say
 
 
-def begin(path: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """Start one for the store at path: the worker's end of the socket, and the process."""
+def begin(path: str, form: str = "text") -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """Start one for the store at path: the worker's end of the socket, and the process. form: the option log."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         # -P: nothing is imported from the directory where the server happens to have been started.
-        process = subprocess.Popen([sys.executable, "-P", "-m", "fastgrey.serve.scribe", path], stdin=its.fileno(),
-                                   stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-P", "-m", "fastgrey.serve.scribe", path, form],
+                                   stdin=its.fileno(), stdout=subprocess.DEVNULL)
     except OSError:
         ours.close()
         raise
@@ -40,16 +40,17 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     leave_on_damage()
+    path, form = sys.argv[1:]
     try:
-        with directory.open_store(sys.argv[1]) as store:
+        with directory.open_store(path) as store:
             # Only a worker that was killed does not wait for the answer.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 run_errands(store, 0)
     except FastgreyError as error:
-        say(str(error))
+        say(str(error), form=form)
         return 1
     except OSError as error:
-        say(f"the scribe of process {os.getppid()}: {error.strerror}")
+        say(f"the scribe of process {os.getppid()}: {error.strerror}", form=form)
         return 1
     return 0
 

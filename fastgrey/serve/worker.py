@@ -326,7 +326,7 @@ class Worker:
 
     def _begin_scribe(self) -> None:
         try:
-            end, self.scribe = scribe.begin(self.path)
+            end, self.scribe = scribe.begin(self.path, self.options.log)
         except OSError as error:
             self._say(f"cannot start a scribe: {error.strerror}; promotions wait for it")
             self._scribe_gone()

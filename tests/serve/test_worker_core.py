@@ -109,7 +109,7 @@ def test_a_late_promotion_is_not_taken_for_that_of_the_next_request(store, path)
         client.send(hook(sender="b@example.com", now=NOW + 500))
         connections.serve(0.01)
         assert connections.waiting == 1
-        scribe = subprocess.Popen([sys.executable, "-m", "fastgrey.serve.scribe", path], stdin=its.fileno())
+        scribe = subprocess.Popen([sys.executable, "-m", "fastgrey.serve.scribe", path, "text"], stdin=its.fileno())
         its.close()
         answer = _served(connections, client)
         assert answer.startswith("verdict=accept retry 0") and "waited=500" in answer
