@@ -73,6 +73,10 @@ class ServeError(FastgreyError):
     """The server cannot run as it was told to."""
 
 
+class SecretError(EngineError):
+    """An engine holds records under another secret than the store: what either knows means nothing to the other."""
+
+
 class RequestError(FastgreyError):
     """What was asked for cannot be meant: an address, a key, or which of them were given."""
 

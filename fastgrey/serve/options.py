@@ -11,6 +11,7 @@ from typing import Any
 
 from fastgrey.errors import ServeError, SettingsError
 from fastgrey.settings import OWN, YEAR, Setting
+from fastgrey.shared.engine import NAMESPACE
 
 from . import addresses
 
@@ -120,7 +121,7 @@ OPTIONS = (
           "RFC 6647 section 5(4)", "valkey://…, valkey+cluster://…, valkey+sentinel://…, postgresql://…, or empty",
           _is_engine),
     _text("name", "fastgrey", "name space in the engine, so that several stores may share it", OWN,
-          "1 to 40 of a-z, 0-9 and _, no digit first", lambda text: re.fullmatch("[a-z_][a-z0-9_]{0,39}", text) is not None),
+          "1 to 40 of a-z, 0-9 and _, no digit first", lambda text: NAMESPACE.fullmatch(text) is not None),
     _text("password_file", "", "file with the password for the engine", OWN, "a path, or empty", _is_path),
     _of_setting(Setting("fallback", "choice", "local", "what decides while the engine is away: this machine's own "
                         "records, or on_error", OWN, choices=("local", "on_error"))),

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
-from fastgrey._core import Store, store_secret
-from fastgrey.errors import EngineError, ServeError
-from fastgrey.shared.engine import SharedEngine
+from fastgrey._core import Store
+from fastgrey.errors import EngineError, SecretError
+from fastgrey.shared.engine import SharedEngine, agreed
 from fastgrey.shared.greylist import Greylist
 from fastgrey.shared.open import engine_from_url
 from fastgrey.shared.standby import Standby
@@ -24,26 +24,23 @@ def engine(options: Options) -> SharedEngine:
                            password_file=options.password_file or None)
 
 
-def greylist(store: Store, options: Options) -> Greylist:
+def greylist(store: Store, engine: SharedEngine, options: Options) -> Greylist:
     """Decisions of one process on the engine's records."""
-    return Greylist(store, engine(options), Standby(store) if options.fallback == "local" else None, BOUND)
+    return Greylist(store, engine, Standby(store) if options.fallback == "local" else None, BOUND)
 
 
 async def opened(shared: Greylist, say: Callable[[str], None], tried: asyncio.Event) -> None:
     """Open it, as often as it takes, and see that its keys are made of the store's secret. tried is set after the first
-    try, for whoever wants to begin. Raises ServeError where the secret is another one."""
+    try, for whoever wants to begin. Raises SecretError where the secret is another one."""
     told = False
     while True:
         try:
             await shared.open()
-            own = store_secret(shared.store)
-            if await shared.engine.secret(own) != own:
-                raise ServeError(
-                    f"the engine {shared.engine.name} holds records under another secret than the store "
-                    f"{shared.store.path}; put a backup of the first machine's store in force here with: fastgrey "
-                    "restore, or name another name space with: name")
+            await agreed(shared.engine, shared.store)
             tried.set()
             return
+        except SecretError:
+            raise
         except EngineError as error:
             if not told:
                 say(str(error))

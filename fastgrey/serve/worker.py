@@ -26,6 +26,7 @@ from .indimail import Datagrams
 from .options import Options
 
 if TYPE_CHECKING:
+    from fastgrey.shared.engine import SharedEngine
     from fastgrey.shared.greylist import Greylist
 
 # Seconds for which half a request may stay half, or a reply unread.
@@ -354,34 +355,28 @@ class Worker:
         """Open it, or go on without until it is there."""
         from . import sharing
 
-        self.greylist = sharing.greylist(store, self.options)
+        engine = sharing.engine(self.options)
+        self.greylist = sharing.greylist(store, engine, self.options)
         tried = asyncio.Event()
         opening = self._begin(sharing.opened(self.greylist, self._say, tried))
-        opening.add_done_callback(self._engine_opened)
+        opening.add_done_callback(lambda opening: self._engine_opened(opening, engine))
         waiting = self.loop.create_task(tried.wait())
         await asyncio.wait([opening, waiting], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
 
-    def _engine_opened(self, opening: asyncio.Task[None]) -> None:
+    def _engine_opened(self, opening: asyncio.Task[None], engine: "SharedEngine") -> None:
         if opening.cancelled():
             return
         if isinstance(fault := opening.exception(), FastgreyError):
             self.fault = fault
             self.stopping.set()
         elif fault is None and self.number == 0:
-            self._begin(self._tell_doubts())
+            self._begin(self._tell_doubts(engine))
 
-    async def _tell_doubts(self) -> None:
-        from . import sharing
-
-        engine = sharing.engine(self.options)
+    async def _tell_doubts(self, engine: "SharedEngine") -> None:
         with contextlib.suppress(EngineError):
-            await engine.open()
-            try:
-                for doubt in await engine.doubts():
-                    self._say(doubt)
-            finally:
-                await engine.close()
+            for doubt in await engine.doubts():
+                self._say(doubt)
 
     def _tell_of_engine(self, shared: "Greylist") -> None:
         """A line when the engine goes, and one when it is there again."""

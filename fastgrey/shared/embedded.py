@@ -7,7 +7,7 @@ from fastgrey._core import Store, fetch_slots, store_secret, swap_slots
 from fastgrey.errors import EngineError, StoreError
 
 from .engine import Slot, Write
-from .merging import KNOWN, Spans
+from .merging import KNOWN, Spans, count_of
 
 
 class Embedded:
@@ -59,7 +59,7 @@ def merge(store: Store, slots: Sequence[Slot], records: Sequence[int]) -> None:
     while True:
         there = fetch_slots(store, slots)
         # What was forgotten elsewhere goes.
-        new = [0 if kind in KNOWN and not whole >> 40 else whole
+        new = [0 if kind in KNOWN and not count_of(whole) else whole
                for (kind, _), whole in zip(slots, map(spans.joined, (kind for kind, _ in slots), there, records),
                                            strict=True)]
         writes = [(i, old, record, 0) for i, (old, record) in enumerate(zip(there, new, strict=True)) if old != record]

@@ -1,14 +1,17 @@
 """What an engine has to do: read records, and compare and set them. Nothing of the decision is in it."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from fastgrey._core import Store, store_secret
-from fastgrey.errors import EngineError
+from fastgrey.errors import SecretError
 
 # Kind and key of a record, as Case.slots gives them.
 Slot = tuple[str, bytes]
 KINDS = ("client", "domain", "triplet", "pair", "waiting", "hops")
+# What tells the stores on one engine apart.
+NAMESPACE = re.compile("[a-z_][a-z0-9_]{0,39}")
 
 
 class Write(NamedTuple):
@@ -71,16 +74,17 @@ class SharedEngine(Engine, Protocol):
 
 
 async def opened(engine: Engine, store: Store) -> None:
-    """Open an engine, and see that its keys are made of the secret of this store. EngineError, also where they are not:
-    what either knows means nothing to the other."""
+    """Open an engine, and see that its keys are made of the secret of this store. EngineError; SecretError where they
+    are not."""
     await engine.open()
     await agreed(engine, store)
 
 
 async def agreed(engine: Engine, store: Store) -> None:
     """See that the keys of an open engine are made of the secret of this store; one that lost it has it again.
-    EngineError."""
+    EngineError; SecretError where they are not."""
     own = store_secret(store)
     if await engine.secret(own) != own:
-        raise EngineError(f"the engine {engine.name} holds records under another secret than the store {store.path}; put a "
-                          "backup of the first machine's store in force here with: fastgrey restore")
+        raise SecretError(f"the engine {engine.name} holds records under another secret than that of {store.path}; put a "
+                          "backup of the first machine's store in force here with: fastgrey restore FILE, or give this "
+                          "store another name space with: name in [serve]")

@@ -7,20 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from fastgrey._core import PLACE_NAMES, Case, Records, Store, store_secret
+from fastgrey._core import PLACE_NAMES, Case, Records, Store
 from fastgrey.errors import EngineError, RequestError
-from fastgrey.records import KEY_SIZE, KINDS, TIME_MASK, Record, View
+from fastgrey.records import KEY_SIZE, KINDS, Record, View
 
-from .engine import Engine, Slot, Write
+from .engine import Engine, Slot, Write, opened as engine_opened
+from .merging import KNOWN, SLACK, Spans, count_of, time_of
 
 # As often a change begins anew because mail changed a record meanwhile.
 TRIES = 32
 # A triplet that waits, or hops, in the place of those that are forgotten: seen so long ago that it counts as absent.
 LONG_AGO = 1
-# Seconds that a record is kept beyond its time, as in a decision.
-SLACK = 60
-COUNT_SHIFT = 40
-SPANS = {"waiting": "retry_window", "hops": "pool_window"}
 WHOLE_KEY = 2 * KEY_SIZE
 HALF = struct.Struct(f"{KEY_SIZE // 2}s")
 
@@ -60,7 +57,7 @@ class Held(Records):
         records = iter(self.fetch([("triplet", key) for key in known if key is not None]))
         alive = View(self.store, now).alive
         return bytes(key is not None and bool(number := next(records))
-                     and alive(Record("known", "triplet", key, number & TIME_MASK, number >> COUNT_SHIFT))
+                     and alive(Record("known", "triplet", key, time_of(number), count_of(number)))
                      for key in known)
 
     def forget(self, marks: list[tuple[str, bytes]], dry_run: bool) -> list[int | None]:
@@ -83,15 +80,14 @@ class Held(Records):
         return [(before or None, after) for before, after in made]
 
     def _forget(self, slots: list[Slot], dry_run: bool) -> list[int | None]:
-        now, settings = int(time.time()), View(self.store).settings
+        now, spans = int(time.time()), Spans.of(self.store)
 
         def gone(index: int, record: int) -> tuple[int, int]:
             kind = slots[index][0]
             if not _there(kind, record):
                 return 0, 0
-            keep = settings[SPANS.get(kind, "lifetime")] + SLACK
             # Later than what it replaces: of two records the later one counts.
-            return LONG_AGO if kind in SPANS else max(now, record & TIME_MASK) + 1, keep
+            return max(now, time_of(record)) + 1 if kind in KNOWN else LONG_AGO, spans.span(kind) + SLACK
 
         return [before or None for before, _ in self._change(slots, gone, dry_run)]
 
@@ -124,18 +120,18 @@ class Held(Records):
         facts["verdict"] |= {"action": verdict.action, "reason": verdict.reason, "wait": verdict.wait}
         facts["known"] = [
             {"kind": kind, "place": PLACE_NAMES[place], "key": key.hex(),
-             "last": held[kind, key] & TIME_MASK if held[kind, key] else None, "count": held[kind, key] >> COUNT_SHIFT}
+             "last": time_of(held[kind, key]) if held[kind, key] else None, "count": count_of(held[kind, key])}
             for kind, place, key in keys if kind != "waiting"]
         facts["waiting"] = {
-            "triplets": [{"place": PLACE_NAMES[place], "first": held[kind, key] & TIME_MASK}
+            "triplets": [{"place": PLACE_NAMES[place], "first": time_of(held[kind, key])}
                          for kind, place, key in keys if kind == "waiting" and held[kind, key]],
-            "pair": next(({"first": record & TIME_MASK, "hops": record >> COUNT_SHIFT}
+            "pair": next(({"first": time_of(record), "hops": count_of(record)}
                           for (kind, _), record in held.items() if kind == "hops" and record), None)}
 
 
 def _there(kind: str, record: int) -> int:
     """A record, or 0 for one that was forgotten: of what is known, one without a promotion."""
-    forgotten = record == LONG_AGO if kind in SPANS else not record >> COUNT_SHIFT
+    forgotten = not count_of(record) if kind in KNOWN else record == LONG_AGO
     return 0 if forgotten else record
 
 
@@ -164,12 +160,8 @@ class HeldView(View):
 def opened(store: Store, engine: Engine) -> Iterator[Held]:
     """The records of a store that this engine holds. EngineError where it does not answer."""
     with asyncio.Runner() as runner:
-        runner.run(engine.open())
         try:
-            own = store_secret(store)
-            if runner.run(engine.secret(own)) != own:
-                raise EngineError(f"{engine.name} holds records under another secret than that of {store.path}, which "
-                                  "finds none of them; restore a backup of the first machine here: fastgrey restore FILE")
+            runner.run(engine_opened(engine, store))
             yield Held(store, engine, runner)
         finally:
             runner.run(engine.close())

@@ -2,14 +2,14 @@
 
 from typing import NamedTuple
 
+from fastgrey import settings
 from fastgrey._core import Store
-from fastgrey.settings import SETTINGS
+from fastgrey.records import KINDS, TIME_MASK
 
-TIME_BITS = 40
-TIME_MASK = (1 << TIME_BITS) - 1
-COUNT_MAX = (1 << 24) - 1
 # Beside these, triplets that wait and the hops of pairs.
-KNOWN = ("client", "domain", "triplet", "pair")
+KNOWN = KINDS
+TIME_BITS = 40
+COUNT_MAX = (1 << 24) - 1
 # Seconds that an engine keeps a record beyond its time, for machines whose clocks differ, as in a decision.
 SLACK = 60
 
@@ -39,7 +39,7 @@ class Spans(NamedTuple):
     @classmethod
     def of(cls, store: Store) -> "Spans":
         """Those in force now. StoreError."""
-        values = dict(zip((setting.name for setting in SETTINGS), store.head()["settings"], strict=False))
+        values = settings.by_name(store.head()["settings"])
         return cls(*(values[name] for name in cls._fields))
 
     def span(self, kind: str) -> int:

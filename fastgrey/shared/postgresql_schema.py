@@ -5,14 +5,14 @@ Run as a program it prints the statements for psql, for a database where the ser
     python3 -m fastgrey.shared.postgresql_schema [SCHEMA [ROLE]] | psql DATABASE
 """
 
-import re
 import sys
 
 from fastgrey.errors import EngineError
 
+from .engine import NAMESPACE
+
 # Of tables and functions together: what has another one is refused.
 VERSION = 1
-NAME = re.compile("[a-z_][a-z0-9_]{0,39}")
 
 # The first statement keeps machines that start at the same moment from making the same table twice.
 TEMPLATE = r"""
@@ -209,7 +209,7 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role};
 
 def checked(name: str) -> str:
     """The name of a schema or role as it may stand in a statement. EngineError."""
-    if not NAME.fullmatch(name):
+    if not NAMESPACE.fullmatch(name):
         raise EngineError(f"{name!r}: cannot be a name in PostgreSQL here; use a-z, 0-9 and _, 40 of them at most, "
                           "not beginning with a digit")
     return name

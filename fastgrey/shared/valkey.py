@@ -18,16 +18,14 @@ from valkey.exceptions import ResponseError, ValkeyError
 from fastgrey.errors import EngineError
 
 from . import address
-from .engine import Slot, Write
+from .engine import NAMESPACE, Slot, Write
+from .merging import KNOWN
 from .valkey_answers import code, explained
 from .valkey_link import Line, Link, LostError
 from .valkey_place import BySentinel, InCluster, Named, Place
 
 PORT, SENTINEL_PORT = 6379, 26379
-NAMESPACE = re.compile("[a-z_][a-z0-9_]{0,39}")
 LETTERS = {"client": b"c", "domain": b"d", "triplet": b"t", "pair": b"p", "waiting": b"w", "hops": b"h"}
-# Kinds of what was earned; losing any other costs a stranger one more wait.
-EARNED = frozenset({"client", "domain", "triplet", "pair"})
 RECORD_SIZE = 8
 # Keys that are looked for, and removed, at once.
 BATCH = 1000
@@ -122,7 +120,8 @@ class Valkey:
         earned = False
         for write in writes:
             kind, key = slots[write.index]
-            earned = earned or kind in EARNED
+            # Losing any other costs a stranger one more wait.
+            earned = earned or kind in KNOWN
             keys.append(self._prefixes[kind] + key)
             old.append(write.old.to_bytes(RECORD_SIZE, "big") if write.old else b"")
             new.append(write.new.to_bytes(RECORD_SIZE, "big"))
