@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 
+import serving as serving_
 from conftest import FASTGREY
 from tcpserver import wait_until
 
@@ -90,8 +91,8 @@ def listening(store, answer, backlog=1024):
 
 def answers(store):
     """Whether somebody listens in the store."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, short(store) as path:
-        return probe.connect_ex(path) == 0
+    with short(store) as path:
+        return serving_.answers(path)
 
 
 @contextlib.contextmanager

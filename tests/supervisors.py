@@ -82,3 +82,15 @@ class Supervised:
         for process in self.running:
             process.wait(SECONDS)
         until(lambda: not [os.kill(number, signal.SIGKILL) for number in self.processes()], "all processes ended")
+
+
+def see_shipped(place, defaults, variable, value):
+    """The scripts at place can be copied and run; these are their defaults, and the one variable of their envdir."""
+    for script in (place / "run", place / "log" / "run"):
+        assert os.access(script, os.X_OK)
+        subprocess.run(["sh", "-n", script], check=True)
+    text = (place / "run").read_text()
+    for default in defaults:
+        assert f"${{{default}}}" in text
+    assert os.listdir(place / "env") == [variable]
+    assert (place / "env" / variable).read_text() == f"{value}\n"

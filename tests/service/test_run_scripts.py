@@ -16,7 +16,7 @@ from fastgrey.shipped import CHECKOUT
 from machine import needs_root, open_the_way
 from ports import free_port
 from serving import until
-from supervisors import DAEMONTOOLS, RESTART, RUNIT, S6, SECONDS, Supervised
+from supervisors import DAEMONTOOLS, RESTART, RUNIT, S6, SECONDS, Supervised, see_shipped
 
 pytestmark = needs_root
 
@@ -145,12 +145,6 @@ def test_no_such_user(service):
 
 @pytest.mark.parametrize("kind", [DAEMONTOOLS, RUNIT, S6])
 def test_scripts_as_shipped(kind):
-    """They can be copied and run; their defaults are the names that the pages and install-hook use."""
-    for script in (SCRIPTS / kind / "run", SCRIPTS / kind / "log" / "run"):
-        assert os.access(script, os.X_OK)
-        subprocess.run(["sh", "-n", script], check=True)
-    text = (SCRIPTS / kind / "run").read_text()
-    for default in ("SMTPD:-/var/qmail/bin/qmail-smtpd", "SMTPD_USER:-qmaild", "STORE_GROUP:-fastgrey", "PORT:-25"):
-        assert f"${{{default}}}" in text
-    assert os.listdir(SCRIPTS / kind / "env") == ["CHECKENV"]
-    assert (SCRIPTS / kind / "env" / "CHECKENV").read_text() == "/var/qmail/bin/qmail-checkenv\n"
+    """Their defaults are the names that the pages and install-hook use."""
+    see_shipped(SCRIPTS / kind, ("SMTPD:-/var/qmail/bin/qmail-smtpd", "SMTPD_USER:-qmaild", "STORE_GROUP:-fastgrey",
+                                 "PORT:-25"), "CHECKENV", "/var/qmail/bin/qmail-checkenv")

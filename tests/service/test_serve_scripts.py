@@ -16,7 +16,7 @@ from fastgrey.shipped import CHECKOUT
 from machine import NOBODY, as_nobody, needs_root, open_the_way
 from ports import free_port
 from serving import Client, policy, until
-from supervisors import DAEMONTOOLS, RESTART, RUNIT, S6, Supervised
+from supervisors import DAEMONTOOLS, RESTART, RUNIT, S6, Supervised, see_shipped
 
 SCRIPTS = CHECKOUT / "contrib" / "run" / "serve"
 USER = "nobody"
@@ -85,11 +85,4 @@ def test_it_serves_under_supervision(service):
 
 @pytest.mark.parametrize("kind", [DAEMONTOOLS, RUNIT, S6])
 def test_scripts_as_shipped(kind):
-    for script in (SCRIPTS / kind / "run", SCRIPTS / kind / "log" / "run"):
-        assert os.access(script, os.X_OK)
-        subprocess.run(["sh", "-n", script], check=True)
-    text = (SCRIPTS / kind / "run").read_text()
-    for default in ("FASTGREY:-fastgrey", "SERVE_USER:-fastgrey"):
-        assert f"${{{default}}}" in text
-    assert os.listdir(SCRIPTS / kind / "env") == ["FASTGREY_STORE"]
-    assert (SCRIPTS / kind / "env" / "FASTGREY_STORE").read_text() == "/var/lib/fastgrey\n"
+    see_shipped(SCRIPTS / kind, ("FASTGREY:-fastgrey", "SERVE_USER:-fastgrey"), "FASTGREY_STORE", "/var/lib/fastgrey")
