@@ -2,24 +2,28 @@
 client can ask of it.
 """
 
+import asyncio
 import contextlib
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg
+from psycopg.pq import Format
 from valkey.asyncio import Valkey
 from valkey.asyncio.connection import Connection
 
 from fastgrey._core import Store
 from fastgrey.shared.greylist import Greylist
+from fastgrey.shared.postgresql import BYTEA, CONNECTIONS, INT8
+from fastgrey.shared.postgresql_lanes import execute, prepare
 from fastgrey.shared.valkey_link import Link
 from peers.questions import Questions, Request, known
-from postgresql import KNOWN, Bare, crowd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -31,10 +35,16 @@ TIMEOUT = 60.0
 SPACE = "bench"
 # Triplets that are made known at once.
 CROWD = 32
+# Records that are read.
+KNOWN = 1000
+GET = "SELECT record FROM bare WHERE key = $1"
+SET = "INSERT INTO bare VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET record = excluded.record"
+Asking = Callable[[int], Awaitable[object]]
 
 
 class BareValkey:
-    """Keys and records, asked a record at a time by the client as it comes: a connection of its pool for each that asks."""
+    """Keys and records, asked a record at a time by the client as it comes, which takes a connection of its
+    pool for each that asks."""
 
     def __init__(self) -> None:
         self._keys = [os.urandom(17) for _ in range(KNOWN)]
@@ -89,6 +99,49 @@ class TogetherValkey(BareValkey):
         assert await self._link.ask(b"SET", key, bytes(8), b"EX", 172_800) == b"OK"
 
 
+class BarePostgresql:
+    """A table of keys and records, asked a row at a time over a few connections."""
+
+    def __init__(self) -> None:
+        self._free: asyncio.LifoQueue[psycopg.AsyncConnection[Any]] = asyncio.LifoQueue()
+        self._all: list[psycopg.AsyncConnection[Any]] = []
+        self._keys = [os.urandom(17) for _ in range(KNOWN)]
+
+    async def open(self, url: str) -> None:
+        for _ in range(CONNECTIONS):
+            connection = await psycopg.AsyncConnection.connect(url, autocommit=True,
+                                                               options="-c synchronous_commit=off")
+            if not self._all:
+                await connection.execute("CREATE TABLE bare (key bytea PRIMARY KEY, record bigint NOT NULL)")
+            self._all.append(connection)
+            await prepare(connection, b"get", GET, [BYTEA])
+            await prepare(connection, b"set", SET, [BYTEA, INT8])
+            self._free.put_nowait(connection)
+        for key in self._keys:
+            await self._run(b"set", key, bytes(8))
+        await connection.execute("ANALYZE bare")
+
+    async def close(self) -> None:
+        for connection in self._all:
+            await connection.close()
+
+    async def _run(self, name: bytes, *values: bytes) -> int:
+        """Rows found."""
+        connection = await self._free.get()
+        try:
+            return (await execute(connection, name, values, Format.BINARY)).ntuples
+        finally:
+            self._free.put_nowait(connection)
+
+    async def get(self, number: int) -> None:
+        assert await self._run(b"get", self._keys[number % KNOWN])
+
+    async def get_and_set(self, number: int) -> None:
+        key = os.urandom(17)
+        assert not await self._run(b"get", key)
+        await self._run(b"set", key, number.to_bytes(8, "big"))
+
+
 class Kind(NamedTuple):
     """An engine that can be measured."""
 
@@ -96,7 +149,7 @@ class Kind(NamedTuple):
     # Its server, which runs and has a url.
     server: Callable[[], AbstractContextManager[Any]]
     # By name; the first is the baseline.
-    bares: dict[str, Callable[[], Bare | BareValkey]]
+    bares: dict[str, Callable[[], BarePostgresql | BareValkey]]
     # Where its programs are looked for, and how Debian calls the package.
     programs: Callable[[], object]
     package: str
@@ -125,14 +178,28 @@ KINDS = (
          {"bare": BareValkey, "bare, asked together": TogetherValkey},
          lambda: any(map(shutil.which, redis_server.PROGRAMS)), "redis-server",
          "a server with a log that is flushed once a second; a bare read is GET and a bare write SET, of one record, "
-         "where a decision reads up to nine in one MGET, and compares and writes what a stranger leaves in one script; the "
-         "client takes a connection of its pool for each that asks, the engine sends what is asked at the same time "
+         "where a decision reads up to nine in one MGET, and compares and writes what a stranger leaves in one script; "
+         "the client takes a connection of its pool for each that asks, the engine sends what is asked at the same time "
          "together over one, and so does the second bare one"),
-    Kind("PostgreSQL", _postgresql, {"bare": Bare}, lambda: list(Path("/").glob(postgres_server.PROGRAMS[1:])), "postgresql",
+    Kind("PostgreSQL", _postgresql, {"bare": BarePostgresql},
+         lambda: list(Path("/").glob(postgres_server.PROGRAMS[1:])), "postgresql",
          "a server that flushes what was earned at once, and strangers and the bare writes later; a bare read is a "
          "prepared SELECT of one row by its key and a bare write an INSERT of one, over as many connections as the "
          "engine has, which puts what is asked at the same time into one statement"),
 )
+
+
+async def crowd(asking: Asking, callers: int, each: int) -> float:
+    """Seconds for so many, by so many callers, each of which asks when it has its answer."""
+    numbers = iter(range(each))
+
+    async def caller() -> None:
+        for number in numbers:
+            await asking(number)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return time.perf_counter() - started
 
 
 class Decisions:

@@ -34,7 +34,6 @@ from figures import Count, Figure, Results, figures_of, turns
 from peers import PEERS, is_here, own
 from peers.asking import Target, Tools
 from peers.questions import KINDS, Questions, known
-from postgresql import crowd
 from servers import Empty, Serve, Server
 
 SECTIONS = RATES, LATENCY, ENGINES = "serve", "serve-latency", "serve-engines"
@@ -214,10 +213,11 @@ def on_engine(kind: engines.Kind, place: Path, tools: Tools, questions: Question
                 return run(decisions.seconds(asked, callers, number)) / number
 
             def work(bare: Any, number: int, asked: str = asked, callers: int = callers) -> float:
-                return run(crowd(bare.get if asked == KINDS[0] else bare.get_and_set, callers, number)) / number
+                return run(engines.crowd(bare.get if asked == KINDS[0] else bare.get_and_set, callers, number)) / number
 
             number = FEWEST * callers
-            number = max(number, int(size.on_engine / max(decide(number), *(work(one, number) for one in bares.values()))))
+            slowest = max(decide(number), *(work(one, number) for one in bares.values()))
+            number = max(number, int(size.on_engine / slowest))
             paced = asker.paced(Subject(serve.name, over, target), asked, callers, size.on_engine)
             did = "read" if asked == KINDS[0] else "read and write"
             bare_names = {f"{did}, {name}, {kind.name}, {callers} at once": one for name, one in bares.items()}
