@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import signal
 import subprocess
 import sys
 
@@ -98,6 +99,23 @@ def test_events_of_the_server(serve):
         ("info", "server"), ("warning", "broken"), ("warning", "server")]
     assert lines[0]["message"].startswith("serving ")
     assert "connection closed: " in lines[1]["message"]
+
+
+def test_whoever_else_has_something_to_say_says_it_as_json(serve, path):
+    """The keeper of an engine that is away, and the scribes of a store that is."""
+    server = serve(config='log = "json"\nengine = "valkey://127.0.0.1:1/0"')
+    until(lambda: server.said("what was earned without the engine waits"), "the keeper's line")
+    server.stop()
+    assert all(json.loads(line)["event"] == "server" for line in server.log().splitlines())
+    server = serve(config='log = "json"')
+    os.rename(path / "current", path / "elsewhere")
+    for _, scribes in server.processes().items():
+        for pid in scribes:
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: server.said("there is no store"), "the line of a scribe that cannot begin")
+    os.rename(path / "elsewhere", path / "current")
+    server.stop()
+    assert all(json.loads(line)["event"] == "server" for line in server.log().splitlines())
 
 
 def test_into_the_journal(make_store, path, tmp_path):
